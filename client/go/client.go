@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package lstmexplain requests predictions and their explanations from an explanation server.
 //
 //	client, err := lstmexplain.Connect("127.0.0.1:50051")
@@ -21,7 +23,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
-	pb "lstmexplain/explainv1"
+	pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"
 )
 
 // The retry policy that is published with the protos for all clients: which calls to retry, when, and for which codes.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain
 
 import (
@@ -11,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
-	pb "lstmexplain/explainv1"
+	pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"
 )
 
 func TestTensorsComeBackAsTheyWere(t *testing.T) {

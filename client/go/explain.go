@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain
 
 import (
@@ -9,7 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	pb "lstmexplain/explainv1"
+	pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"
 )
 
 // Inputs are a batch: one tensor for each input of the model, including the batch axis. An input with a tokenizer also
@@ -25,8 +27,12 @@ type Request struct {
 	// Method and Target are the defaults of the model if they are nil.
 	Method Method
 	Target *Target
+	// Targets are several targets for ExplainMany, and for requests of a stream.
+	Targets []TargetSet
 	// Capture names inner values whose relevance the result also contains.
 	Capture []string
+	// Receipt asks for a receipt of the answer. The server needs a key to sign it.
+	Receipt bool
 	// ID identifies the answer in a stream. By default, it is the position of the request in the stream, from "0".
 	ID string
 }
@@ -59,6 +65,8 @@ type Result struct {
 	// value before its Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output
 	// converted to a probability). It is empty if the server is older than this field.
 	ExplainedQuantity string
+	// Receipt is a signed record of the answer, if the request asked for one; `lstm-explain verify` checks it.
+	Receipt string
 }
 
 // Ledger accounts for the explained value of every sample: explained = Inputs + InitialStates + Absorbed + Residual.
@@ -70,6 +78,9 @@ type Ledger struct {
 
 // Explain predicts one batch and explains the prediction. The server also observes the deadline of the context.
 func (c *Client) Explain(ctx context.Context, request Request) (*Result, error) {
+	if len(request.Targets) > 0 {
+		return nil, invalid("targets", "Explain takes one target; use ExplainMany")
+	}
 	message, err := request.encode()
 	if err != nil {
 		return nil, err
@@ -81,11 +92,26 @@ func (c *Client) Explain(ctx context.Context, request Request) (*Result, error) 
 	return decodeResult(response)
 }
 
-// Answer is the answer to one request of a stream: a result or an error.
+// Answer is the answer to one request of a stream: a result, the results of a request with Targets, or an error.
 type Answer struct {
-	ID     string
-	Result *Result
-	Err    error
+	ID      string
+	Result  *Result
+	Results []*Result
+	Err     error
+}
+
+// StreamOption is an option of ExplainStream.
+type StreamOption func(*streamOptions)
+
+type streamOptions struct {
+	progress func(id string, done, total int64)
+}
+
+// WithProgress has the progress of long requests reported before their answers, at most ten times a second each: how
+// often the model has run and how often it is expected to run in all. Only methods that run the model many times report.
+// The loop over the answers calls the function, in its own goroutine.
+func WithProgress(report func(id string, done, total int64)) StreamOption {
+	return func(options *streamOptions) { options.progress = report }
 }
 
 // ExplainStream sends many requests over one stream. Answers arrive as soon as they are ready, in any order. A request
@@ -93,7 +119,11 @@ type Answer struct {
 // that pair is the last one. Leaving the loop cancels all unanswered requests.
 //
 //	for answer, err := range client.ExplainStream(ctx, slices.Values(requests)) { … }
-func (c *Client) ExplainStream(ctx context.Context, requests iter.Seq[Request]) iter.Seq2[Answer, error] {
+func (c *Client) ExplainStream(ctx context.Context, requests iter.Seq[Request], options ...StreamOption) iter.Seq2[Answer, error] {
+	var chosen streamOptions
+	for _, option := range options {
+		option(&chosen)
+	}
 	return func(yield func(Answer, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -113,7 +143,7 @@ func (c *Client) ExplainStream(ctx context.Context, requests iter.Seq[Request]) 
 				number++
 				message, err := request.encode()
 				if err == nil {
-					err = stream.Send(&pb.ExplainStreamRequest{Id: request.ID, Request: message})
+					err = stream.Send(&pb.ExplainStreamRequest{Id: request.ID, Request: message, Progress: chosen.progress != nil})
 					if err != nil { // the receiver learns why
 						return
 					}
@@ -162,6 +192,12 @@ func (c *Client) ExplainStream(ctx context.Context, requests iter.Seq[Request]) 
 					received = nil
 					continue
 				}
+				if progress := response.GetProgress(); progress != nil {
+					if chosen.progress != nil {
+						chosen.progress(response.GetId(), progress.GetDone(), progress.GetTotal())
+					}
+					continue
+				}
 				answer = decodeAnswer(response)
 			}
 			if !yield(answer, nil) {
@@ -176,6 +212,10 @@ func decodeAnswer(response *pb.ExplainStreamResponse) Answer {
 		err := &Error{Code: codes.Code(failed.GetCode()), Message: failed.GetMessage(), Field: failed.GetField()}
 		return Answer{ID: response.GetId(), Err: err}
 	}
+	if len(response.GetResponse().GetTargets()) > 0 {
+		results, err := decodeResults(response.GetResponse())
+		return Answer{ID: response.GetId(), Results: results, Err: err}
+	}
 	result, err := decodeResult(response.GetResponse())
 	return Answer{ID: response.GetId(), Result: result, Err: err}
 }
@@ -188,11 +228,15 @@ func (r Request) encode() (*pb.ExplainRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, err := r.Target.encode()
+	target, err := r.Target.encode("target")
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.ExplainRequest{Model: r.Model, Version: r.Version, Inputs: inputs, Target: target, Capture: r.Capture}
+	out := &pb.ExplainRequest{Model: r.Model, Version: r.Version, Inputs: inputs, Target: target, Capture: r.Capture,
+		Receipt: r.Receipt}
+	if out.Targets, err = encodeTargets(r.Targets); err != nil {
+		return nil, err
+	}
 	out.Method, err = encodeRequested(r.Method)
 	return out, err
 }
@@ -250,6 +294,7 @@ func decodeResult(response *pb.ExplainResponse) (*Result, error) {
 		Target:            target,
 		Warnings:          response.GetWarnings(),
 		ExplainedQuantity: response.GetExplainedQuantity(),
+		Receipt:           response.GetReceipt(),
 	}
 	return out, r.err
 }

@@ -1,4 +1,4 @@
-module lstmexplain
+module github.com/lstm-explain/lstm-explain/client/go
 
 go 1.24.0
 

@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain
 
 import (
 	"maps"
 	"slices"
 
-	pb "lstmexplain/explainv1"
+	pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"
 )
 
 // Set returns a parameter with the given value. For a parameter that is nil or empty, the server uses its default.

@@ -2,10 +2,10 @@
 
 package lstmexplain
 
-import pb "lstmexplain/explainv1"
+import pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"
 
-// How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114). The empty one
-// is the server's default.
+// How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114). The empty
+// string is the server's default.
 type ProductRule string
 
 const (
@@ -27,7 +27,7 @@ var productRuleNumbers = map[ProductRule]pb.ProductRule{
 	Absolute:       pb.ProductRule_PRODUCT_RULE_ABS,
 }
 
-// The quantity whose change Occlusion measures. The empty one is the server's default.
+// The quantity whose change Occlusion measures. The empty string is the server's default.
 type Quantity string
 
 const (
@@ -43,7 +43,7 @@ var quantityNumbers = map[Quantity]pb.Quantity{
 	Probability: pb.Quantity_QUANTITY_PROBABILITY,
 }
 
-// The units of the input that Occlusion and ShapleySampling value. The empty one is the server's default.
+// The units of the input that Occlusion and ShapleySampling value. The empty string is the server's default.
 type Players string
 
 const (

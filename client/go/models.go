@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain
 
 import (
@@ -12,7 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	pb "lstmexplain/explainv1"
+	pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"
 )
 
 const chunkBytes = 1 << 20
@@ -22,6 +24,22 @@ type ModelSummary struct {
 	Name, Version string
 	// State is loading, ready, failed or unloaded. Reason says why it failed.
 	State, Reason, Description string
+	// Digest is over the files of the version: the same wherever the same files are served.
+	Digest string
+	// IsDefault says whether this version answers requests that name none. CanaryShare is the share of these requests
+	// that it gets as the canary, from 0 to 1.
+	IsDefault   bool
+	CanaryShare float64
+}
+
+// ModelRoute says which version of a model answers requests that name none.
+type ModelRoute struct {
+	// DefaultVersion is empty for the newest version that is ready. CanaryVersion is empty for none.
+	DefaultVersion, CanaryVersion string
+	// CanaryShare is the share of the requests that the canary gets, from 0 to 1.
+	CanaryShare float64
+	// PreviousVersion is the default version before the last change of it. RouteModel ignores it.
+	PreviousVersion string
 }
 
 // TensorSpec declares an input or an output: its type (by NumPy's name, or string), and the size or symbolic name of
@@ -61,6 +79,9 @@ type ModelDetail struct {
 	// BackgroundSamples map the name of an input to the number of samples that the background set of the model has of it.
 	// It is empty if the model has no background set.
 	BackgroundSamples map[string]int
+	// Examples map the name of an input to examples of it, as text: a text for an input that accepts text, for others a
+	// table as CSV, with a line per time step.
+	Examples map[string][]string
 }
 
 // Models lists all models and versions, including those that failed to load.
@@ -137,6 +158,35 @@ func (c *Client) DeleteModel(ctx context.Context, name, version string) error {
 	return fromCall(err)
 }
 
+// RouteModel chooses which version of a model answers requests that name none, and a canary that gets a share of them.
+// The server must allow it.
+func (c *Client) RouteModel(ctx context.Context, name string, route ModelRoute) (ModelRoute, error) {
+	response, err := c.models.RouteModel(ctx, &pb.RouteModelRequest{
+		Name: name, DefaultVersion: route.DefaultVersion,
+		CanaryVersion: route.CanaryVersion, CanaryShare: route.CanaryShare,
+	})
+	if err != nil {
+		return ModelRoute{}, fromCall(err)
+	}
+	return decodeRoute(response.GetRoute()), nil
+}
+
+// RollBackModel ends the canary of a model or, if it has none, makes its previous default version the default again.
+// The server must allow it.
+func (c *Client) RollBackModel(ctx context.Context, name string) (ModelRoute, error) {
+	response, err := c.models.RollBackModel(ctx, &pb.RollBackModelRequest{Name: name})
+	if err != nil {
+		return ModelRoute{}, fromCall(err)
+	}
+	return decodeRoute(response.GetRoute()), nil
+}
+
+func decodeRoute(message *pb.ModelRoute) ModelRoute {
+	return ModelRoute{
+		message.GetDefaultVersion(), message.GetCanaryVersion(), message.GetCanaryShare(), message.GetPreviousVersion(),
+	}
+}
+
 func digest(path string) ([]byte, int64, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -177,7 +227,10 @@ func send(stream grpc.ClientStreamingClient[pb.ImportModelRequest, pb.ImportMode
 
 func decodeSummary(message *pb.ModelSummary) ModelSummary {
 	state := strings.ToLower(strings.TrimPrefix(message.GetState().String(), "MODEL_STATE_"))
-	return ModelSummary{message.GetName(), message.GetVersion(), state, message.GetReason(), message.GetDescription()}
+	return ModelSummary{
+		message.GetName(), message.GetVersion(), state, message.GetReason(), message.GetDescription(),
+		message.GetDigest(), message.GetIsDefault(), message.GetCanaryShare(),
+	}
 }
 
 func decodeDetail(message *pb.ModelDetail) (*ModelDetail, error) {
@@ -195,6 +248,7 @@ func decodeDetail(message *pb.ModelDetail) (*ModelDetail, error) {
 		Units:        decodeNames(message.GetUnits()),
 
 		BackgroundSamples: decodeAxes(message.GetBackgroundSamples()),
+		Examples:          decodeNames(message.GetExamples()),
 	}
 	for _, node := range message.GetNodes() {
 		report := NodeReport{node.GetName(), node.GetOpType(), node.GetSupported(), node.GetRule()}

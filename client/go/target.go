@@ -1,6 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain
 
-import pb "lstmexplain/explainv1"
+import (
+	"strings"
+
+	pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"
+)
 
 // Target selects what to explain: one scalar per sample, taken from one output. Fields that are omitted take the
 // defaults of the model.
@@ -22,12 +28,58 @@ type Target struct {
 	// PreActivation selects the value before the final activation of the output (such as Softmax, Sigmoid or Exp).
 	// Default: true.
 	PreActivation *bool
+	// Measure explains a number of the whole output instead of an entry.
+	Measure *Measure
+}
+
+// Measure is a number of the output of each sample: an error, a norm, or the probability of an entry.
+type Measure struct {
+	// Kind is "mean_squared_error" or "mean_absolute_error" against the reference, "l1_norm" or "l2_norm" of all entries,
+	// or "log_probability" or "probability" of the entry at the target's Indices, by the softmax over the last axis.
+	Kind string
+	// Input names the input that an error compares the output with.
+	Input string
+	// Tensor is the array that an error compares the output with: of its shape, or of that of one sample.
+	Tensor *Tensor
+	// Ahead is by how many time steps the output is ahead of Input.
+	Ahead int32
+}
+
+func (m *Measure) encode(where string) (*pb.Measure, error) {
+	if m == nil {
+		return nil, nil
+	}
+	kind, known := pb.MeasureKind_value["MEASURE_KIND_"+strings.ToUpper(m.Kind)]
+	if !known {
+		return nil, invalid(where+".kind", "there is no measure %q", m.Kind)
+	}
+	out := &pb.Measure{Kind: pb.MeasureKind(kind), Ahead: m.Ahead}
+	if m.Input != "" {
+		out.Reference = &pb.Measure_Input{Input: m.Input}
+	}
+	if m.Tensor != nil {
+		tensor, err := m.Tensor.encode("", where+".tensor")
+		if err != nil {
+			return nil, err
+		}
+		out.Reference = &pb.Measure_Tensor{Tensor: tensor}
+	}
+	return out, nil
+}
+
+func decodeMeasure(message *pb.Measure) *Measure {
+	if message == nil {
+		return nil
+	}
+	kind := strings.ToLower(strings.TrimPrefix(message.GetKind().String(), "MEASURE_KIND_"))
+	return &Measure{Kind: kind, Input: message.GetInput(), Ahead: message.GetAhead()}
 }
 
 // At returns the target at one position of the default output.
 func At(indices ...int64) *Target { return &Target{Indices: indices} }
 
-func (t *Target) encode() (*pb.Target, error) {
+// encode builds the message. where names the argument for the error.
+func (t *Target) encode(where string) (*pb.Target, error) {
 	if t == nil {
 		return nil, nil
 	}
@@ -39,11 +91,11 @@ func (t *Target) encode() (*pb.Target, error) {
 		NoBatchAxis:     t.NoBatchAxis,
 		PreActivation:   t.PreActivation,
 	}
-	if t.Weights == nil {
-		return out, nil
-	}
 	var err error
-	out.Weights, err = t.Weights.encode("", "target.weights")
+	if out.Measure, err = t.Measure.encode(where + ".measure"); err != nil || t.Weights == nil {
+		return out, err
+	}
+	out.Weights, err = t.Weights.encode("", where+".weights")
 	return out, err
 }
 
@@ -58,6 +110,7 @@ func decodeTarget(message *pb.Target) (*Target, error) {
 		BatchAxis:     message.BatchAxis,
 		NoBatchAxis:   message.GetNoBatchAxis(),
 		PreActivation: message.PreActivation,
+		Measure:       decodeMeasure(message.GetMeasure()),
 	}
 	if message.Weights == nil {
 		return out, nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain
 
 import (
@@ -5,7 +7,7 @@ import (
 	"fmt"
 	"math"
 
-	pb "lstmexplain/explainv1"
+	pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"
 )
 
 // Float16 holds the bits of an IEEE 754 binary16 number, because Go has no such type.

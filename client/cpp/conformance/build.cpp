@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "build.hpp"
 
 #include <stdexcept>
@@ -41,6 +43,19 @@ lx::Tensor elements(const json& said) {
   return {said.at("shape").get<lx::Shape>(), said.at("data").get<std::vector<T>>()};
 }
 
+lx::TargetSet build_target_set(const json& said) {
+  if (said.contains("target")) return build_target(said["target"]);
+  if (!said.contains("every")) return {};
+  const json& every = said["every"];
+  lx::Every out;
+  if (every.contains("axis")) out.axis = every["axis"].get<std::int32_t>();
+  out.entries = every.value("entries", std::vector<std::int64_t>{});
+  if (every.contains("target")) out.target = build_target(every["target"]);
+  return out;
+}
+
+}  // namespace
+
 lx::Target build_target(const json& said) {
   lx::Target out;
   out.output = said.value("output", "");
@@ -50,10 +65,20 @@ lx::Target build_target(const json& said) {
   if (said.contains("batch_axis")) out.batch_axis = said["batch_axis"].get<std::int32_t>();
   out.no_batch_axis = said.value("no_batch_axis", false);
   if (said.contains("pre_activation")) out.pre_activation = said["pre_activation"].get<bool>();
+  if (said.contains("measure")) {
+    static const std::vector<std::string> kinds = {"mean_squared_error", "mean_absolute_error", "l1_norm",
+                                                   "l2_norm",            "log_probability",     "probability"};
+    const json& measure = said["measure"];
+    const auto place = std::find(kinds.begin(), kinds.end(), measure.at("kind").get<std::string>());
+    if (place == kinds.end()) throw std::runtime_error("the measure " + measure.dump());
+    out.measure.emplace();
+    out.measure->kind = static_cast<lx::MeasureKind>(place - kinds.begin() + 1);
+    out.measure->input = measure.value("input", "");
+    if (measure.contains("tensor")) out.measure->tensor = build_tensor(measure["tensor"]);
+    out.measure->ahead = measure.value("ahead", 0);
+  }
   return out;
 }
-
-}  // namespace
 
 lx::Tensor build_tensor(const json& said) {
   const auto dtype = said.at("dtype").get<std::string>();
@@ -107,7 +132,9 @@ lx::Request build_request(const json& said, const std::string& id) {
   out.inputs = build_tensors(said.value("inputs", json::object()));
   if (said.contains("method")) out.method = build_method(said["method"]);
   if (said.contains("target")) out.target = build_target(said["target"]);
+  for (const json& targets : said.value("targets", json::array())) out.targets.push_back(build_target_set(targets));
   out.capture = said.value("capture", std::vector<std::string>{});
+  out.receipt = said.value("receipt", false);
   out.id = id;
   return out;
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "check.hpp"
 
 #include <cmath>
@@ -108,6 +110,11 @@ void check_result(const lx::Result& actual, const json& expected) {
   if (expected.contains("warnings")) check_warnings(actual.warnings, expected["warnings"]);
   if (expected.contains("explained_quantity"))
     check_same("explained_quantity", actual.explained_quantity, expected["explained_quantity"]);
+  if (expected.contains("receipt")) {
+    const auto part = expected.at("receipt").get<std::string>();
+    if (actual.receipt.empty() != part.empty() || actual.receipt.find(part) == std::string::npos)
+      throw Wrong("the receipt \"" + actual.receipt + "\" came, expected " + part);
+  }
   if (expected.contains("explained")) check_batch("explained", actual.explained, expected["explained"]);
   if (expected.contains("ledger")) check_ledger(actual, expected["ledger"]);
 }
@@ -139,6 +146,7 @@ void check_detail(const lx::ModelDetail& actual, const json& expected) {
       {"time_axes", actual.time_axes},
       {"guessed_axes", actual.guessed_axes},
       {"background_samples", actual.background_samples},
+      {"examples", actual.examples},
   };
   for (const auto& [key, value] : expected.items()) {
     if (key == "default_method") {

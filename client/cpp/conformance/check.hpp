@@ -1,4 +1,7 @@
-/// What has to arrive. Every check throws Wrong with what was expected and what came.
+// SPDX-License-Identifier: Apache-2.0
+
+/// Compares answers with the expectations of a case. Every check throws Wrong, which states what was expected and what
+/// came.
 #pragma once
 
 #include <stdexcept>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Runs the conformance cases through the C++ client; tests/conformance/README.md says what goes in and out.
 #include <algorithm>
 #include <cstdio>

@@ -79,7 +79,7 @@ inline const std::vector<std::pair<std::string, lstm_explain::Method>> METHODS =
     {"gradient_shap", lstm_explain::GradientShap{}},
 };
 
-/// By number; the first is the server's default.
+/// The names of the choices by number; the first is the server's default.
 template <class Choice>
 inline const std::vector<std::string> WORDS;
 template <>

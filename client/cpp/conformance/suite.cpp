@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "suite.hpp"
 
 #include <google/protobuf/descriptor.h>
@@ -30,7 +32,8 @@ std::string hex(const unsigned char* bytes, std::size_t size) {
   return out;
 }
 
-/// Of the elements, row-major; this machine is little-endian, else the client would not have been compiled.
+/// Returns the SHA-256 of the elements of each input, row-major and little-endian: the client does not compile on other
+/// machines.
 Hashes hashes(const lx::Result& actual, const std::string& prefix = {}) {
   Hashes out;
   for (const auto& [name, tensor] : actual.relevance) {
@@ -72,19 +75,60 @@ Hashes explain(const lx::Client& client, const json& said) {
   return hashes(actual);
 }
 
+/// Checks a result per target; the number of the target precedes the names of the hashes.
+Hashes check_each(const std::vector<lx::Result>& actual, const json& expected, const std::string& prefix = {}) {
+  const json& results = expected.at("results");
+  if (actual.size() != results.size()) {
+    throw Wrong(std::to_string(actual.size()) + " results came, expected " + std::to_string(results.size()));
+  }
+  Hashes found;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    check_result(actual[i], results[i]);
+    found.merge(hashes(actual[i], prefix + std::to_string(i) + "/"));
+  }
+  return found;
+}
+
+Hashes explain_many(const lx::Client& client, const json& said) {
+  lx::Request request = build_request(said.at("request"));
+  const std::vector<lx::Result> actual = client.explain_many(request);
+  const json expected = said.value("expect", json::object());
+  Hashes found = check_each(actual, expected);
+  request.targets.clear();
+  const json& singles = expected.at("singles");
+  for (std::size_t i = 0; i < singles.size(); ++i) {
+    request.target = build_target(singles[i]);
+    if (hashes(client.explain(request)) != hashes(actual[i])) {
+      throw Wrong("target " + std::to_string(i) + " alone has another relevance");
+    }
+  }
+  return found;
+}
+
 Hashes stream(const lx::Client& client, const json& said) {
   std::vector<lx::Request> requests;
   for (const json& item : said.at("requests")) requests.push_back(build_request(item.at("request"), item.at("id")));
   const json& answers = said.at("answers");
   Hashes found;
   std::set<std::string> seen;
-  for (const lx::Answer& answer : client.explain_stream(std::move(requests))) {
+  std::set<std::string> reported;  // written by the thread that reads the stream, which has ended after the last answer
+  lx::ProgressReport progress;
+  if (said.contains("progress")) {
+    progress = [&reported](const std::string& id, std::int64_t done, std::int64_t total) {
+      if (done < 0 || done > total) throw Wrong(id + ": progress beyond the total");
+      reported.insert(id);
+    };
+  }
+  lx::AnswerStream received = client.explain_stream(std::move(requests), {}, progress);
+  for (const lx::Answer& answer : received) {
     const std::string& id = answer.id();
     if (!answers.contains(id) || !seen.insert(id).second) throw Wrong("an answer to " + id + " came");
     try {
       if (answers[id].contains("expect_error")) {
         if (answer.ok()) throw Wrong("a result came, expected an error");
         check_error(*answer.error(), answers[id]["expect_error"]);
+      } else if (answers[id].at("expect").contains("results")) {
+        found.merge(check_each(answer.results(), answers[id]["expect"], id + "/"));
       } else {
         check_result(answer.result(), answers[id].at("expect"));
         found.merge(hashes(answer.result(), id + "/"));
@@ -95,6 +139,9 @@ Hashes stream(const lx::Client& client, const json& said) {
   }
   if (seen.size() != answers.size()) {
     throw Wrong(std::to_string(seen.size()) + " answers came, expected " + std::to_string(answers.size()));
+  }
+  if (said.contains("progress") && reported != said["progress"].get<std::set<std::string>>()) {
+    throw Wrong("progress of " + std::to_string(reported.size()) + " requests came, or of others");
   }
   return found;
 }
@@ -125,12 +172,36 @@ Hashes import_model(const lx::Client& client, const json& said, const fs::path& 
   throw Wrong("the model answers after it was deleted");
 }
 
+void check_route(const lx::ModelRoute& actual, const json& expected) {
+  const json came = {{"default_version", actual.default_version},
+                     {"canary_version", actual.canary_version},
+                     {"canary_share", actual.canary_share},
+                     {"previous_version", actual.previous_version}};
+  if (came != expected) throw Wrong("the route is " + came.dump() + ", expected " + expected.dump());
+}
+
+Hashes route_model(const lx::Client& client, const json& said) {
+  const json& asked = said.at("route");
+  lx::ModelRoute route;
+  route.default_version = asked.at("default_version");
+  route.canary_version = asked.at("canary_version");
+  route.canary_share = asked.at("canary_share");
+  const std::string model = said.at("model");
+  const lx::ModelRoute chosen = client.route_model(model, route);
+  const lx::ModelRoute back = client.roll_back_model(model);
+  check_route(chosen, said.at("expect").at("route"));
+  check_route(back, said.at("expect").at("rolled_back"));
+  return {};
+}
+
 Hashes call(const lx::Client& client, const json& said, const fs::path& models) {
   const std::string call = said.at("call");
   const json expected = said.value("expect", json::object());
   if (call == "explain") return explain(client, said);
+  if (call == "explain_many") return explain_many(client, said);
   if (call == "explain_stream") return stream(client, said);
   if (call == "import_model") return import_model(client, said, models);
+  if (call == "route_model") return route_model(client, said);
   if (call == "models") {
     check_listed(client.models(), expected.value("models", json::array()));
   } else if (call == "model") {

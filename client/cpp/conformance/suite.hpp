@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// One pass over the cases and golden messages on one kind of connection.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Explains a sentence with the model sentiment: sentiment [ADDRESS] [SENTENCE]
 #include <cstdio>
 #include <lstm_explain/client.hpp>

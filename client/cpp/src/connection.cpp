@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "connection.hpp"
 
 #include <grpcpp/create_channel.h>
@@ -95,7 +97,7 @@ Call::Call(const Connection& connection, const CallOptions& options,
   if (timeout) context.set_deadline(std::chrono::system_clock::now() + std::min(*timeout, LONGEST));
   const auto& source = connection.options.token_source;
   if (const std::string token = source ? source() : connection.options.token; !token.empty()) {
-    // What may not stand in a header ends the program inside gRPC.
+    // gRPC ends the program where a header has other characters.
     const auto printable = [](char letter) { return letter > ' ' && letter <= '~'; };
     if (!std::all_of(token.begin(), token.end(), printable)) refuse("token", "has other than printable ASCII letters");
     context.AddMetadata("authorization", "Bearer " + token);

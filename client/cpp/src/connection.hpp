@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The channel with its stubs, and what goes with every call.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "lstm_explain/error.hpp"
 
 #include <array>

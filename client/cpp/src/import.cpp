@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <openssl/evp.h>
 
 #include <fstream>
@@ -52,7 +54,7 @@ void describe(const std::filesystem::path& path, Head* head) {
 
 using Writer = grpc::ClientWriterInterface<v1::ImportModelRequest>;
 
-/// False once the server no longer listens; its answer says why.
+/// Returns false once the server no longer listens; its answer says why.
 bool send(Writer& writer, const v1::ImportModelRequest& head, const std::filesystem::path& path) {
   bool heard = writer.Write(head);
   if (!heard) return false;
@@ -91,7 +93,7 @@ ModelDetail Client::import_model(const Import& model, const CallOptions& options
   }
   writer->WritesDone();
   check(writer->Finish());
-  return wire::decode(received.model());
+  return wire::read<ModelDetail>(received.model());
 }
 
 }  // namespace lstm_explain

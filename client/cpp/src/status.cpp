@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "status.hpp"
 
 #include "error_details.pb.h"

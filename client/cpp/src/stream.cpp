@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "lstm_explain/stream.hpp"
 
 #include <condition_variable>
@@ -18,8 +20,9 @@ namespace lstm_explain {
 struct AnswerStream::Calls {
   using Source = std::function<std::optional<Request>()>;
 
-  Calls(std::shared_ptr<const Connection> shared, Source source, const CallOptions& options)
-      : connection(std::move(shared)),
+  Calls(std::shared_ptr<const Connection> shared, Source source, const CallOptions& options, ProgressReport reports)
+      : progress(std::move(reports)),
+        connection(std::move(shared)),
         call(*connection, options, std::nullopt),
         stream(connection->explanations->ExplainStream(&call.context)),
         reader([this] { read(); }) {
@@ -63,12 +66,13 @@ struct AnswerStream::Calls {
     ends(writing);
   }
 
-  /// False once nobody listens.
+  /// Returns false once nobody listens.
   bool send(const Request& request) {
     v1::ExplainStreamRequest message;
     try {
       message.set_id(wire::checked(request.id, "id"));
       wire::encode(request, message.mutable_request());
+      message.set_progress(static_cast<bool>(progress));
     } catch (const Error& error) {
       return offer(Answer(request.id, error));
     }
@@ -78,7 +82,7 @@ struct AnswerStream::Calls {
 
   void read() {
     v1::ExplainStreamResponse message;
-    while (stream->Read(&message) && offer(decode(message))) {
+    while (stream->Read(&message) && (message.has_progress() ? tell(message) : offer(decode(message)))) {
     }
     {
       const std::lock_guard lock(sending);  // a write that is under way fails, now that the server has ended the call
@@ -92,6 +96,18 @@ struct AnswerStream::Calls {
     ends(reading);
   }
 
+  /// Returns false once the stream breaks.
+  bool tell(const v1::ExplainStreamResponse& message) {
+    try {
+      if (progress) progress(message.id(), message.progress().done(), message.progress().total());
+      return true;
+    } catch (...) {
+      breaks(std::current_exception());
+      call.context.TryCancel();
+      return false;
+    }
+  }
+
   static Answer decode(const v1::ExplainStreamResponse& message) {
     if (message.has_error()) {
       Failure failure;
@@ -101,13 +117,14 @@ struct AnswerStream::Calls {
       return {message.id(), Error(failure)};
     }
     try {
-      return {message.id(), wire::decode(message.response())};
+      if (!message.response().targets().empty()) return {message.id(), wire::decode_each(message.response())};
+      return {message.id(), wire::read<Result>(message.response())};
     } catch (const Error& error) {
       return {message.id(), error};
     }
   }
 
-  /// Waits for the place; false once the caller has left.
+  /// Waits until the place is free; returns false once the caller has left.
   bool offer(Answer answer) {
     std::unique_lock lock(mutex);
     changed.wait(lock, [this] { return left || !waiting; });
@@ -117,7 +134,7 @@ struct AnswerStream::Calls {
     return true;
   }
 
-  /// What breaks the stream first is what the caller hears.
+  /// Keeps the first error that breaks the stream, which the caller then receives.
   void breaks(std::exception_ptr why) {
     const std::lock_guard lock(mutex);
     if (!broken) broken = std::move(why);
@@ -142,6 +159,7 @@ struct AnswerStream::Calls {
     return out;
   }
 
+  const ProgressReport progress;
   const std::shared_ptr<const Connection> connection;
   Call call;
   const std::unique_ptr<grpc::ClientReaderWriterInterface<v1::ExplainStreamRequest, v1::ExplainStreamResponse>> stream;
@@ -167,17 +185,20 @@ AnswerStream& AnswerStream::operator=(AnswerStream&&) noexcept = default;
 
 std::optional<Answer> AnswerStream::next() { return calls_->next(); }
 
-AnswerStream Client::explain_stream(std::function<std::optional<Request>()> next, const CallOptions& options) const {
-  return AnswerStream(std::make_unique<AnswerStream::Calls>(connection_, std::move(next), options));
+AnswerStream Client::explain_stream(std::function<std::optional<Request>()> next, const CallOptions& options,
+                                    ProgressReport progress) const {
+  return AnswerStream(
+      std::make_unique<AnswerStream::Calls>(connection_, std::move(next), options, std::move(progress)));
 }
 
-AnswerStream Client::explain_stream(std::vector<Request> requests, const CallOptions& options) const {
+AnswerStream Client::explain_stream(std::vector<Request> requests, const CallOptions& options,
+                                    ProgressReport progress) const {
   return explain_stream(
       [requests = std::move(requests), place = std::size_t{0}]() mutable -> std::optional<Request> {
         if (place == requests.size()) return std::nullopt;
         return std::move(requests[place++]);
       },
-      options);
+      options, std::move(progress));
 }
 
 }  // namespace lstm_explain

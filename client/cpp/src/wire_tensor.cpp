@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <cstring>
 
 #include "status.hpp"
 #include "wire.hpp"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "numbers travel little-endian; on this machine they would have to be turned round"
+#error "The protocol sends numbers in little-endian order, and this client does not swap bytes."
 #endif
 
 namespace lstm_explain::wire {
@@ -96,6 +98,13 @@ Tensor decode(const v1::Tensor& message) {
   } catch (const Error& error) {
     malformed("tensor \"" + message.name() + "\": " + error.message());
   }
+}
+
+std::vector<double> decode_numbers(const v1::Tensor& message) {
+  if (&message == &v1::Tensor::default_instance()) return {};
+  const Tensor tensor = decode(message);
+  if (tensor.dtype() == DType::string) malformed("text came where numbers were expected");
+  return tensor.to_doubles();
 }
 
 }  // namespace lstm_explain::wire

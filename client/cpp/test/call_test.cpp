@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a caller sees of a server that misbehaves: a gRPC server of this process, over a real socket.
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Compiled as C++20.
 #include <gtest/gtest.h>
 

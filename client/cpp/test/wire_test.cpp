@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "wire.hpp"
 
 #include <google/protobuf/text_format.h>
@@ -91,7 +93,7 @@ TEST(Wire, Requests) {
              pre_activation: false weights { dtype: DATA_TYPE_BOOL shape: 1 data: "\000" } })");
   EXPECT_TRUE(MessageDifferencer::Equals(message, expected)) << message.DebugString();
   v1::Target again;
-  wire::encode(wire::decode(expected.target()), &again);
+  wire::encode(wire::read<Target>(expected.target()), &again);
   EXPECT_TRUE(MessageDifferencer::Equals(again, expected.target()));
 }
 

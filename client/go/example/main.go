@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Explains a sentence with the model sentiment: go run ./example [ADDRESS] [SENTENCE]
 package main
 
@@ -8,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"lstmexplain"
+	lstmexplain "github.com/lstm-explain/lstm-explain/client/go"
 )
 
 func main() {

@@ -21,6 +21,74 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// The number that a Measure computes from the output of one sample.
+type MeasureKind int32
+
+const (
+	MeasureKind_MEASURE_KIND_UNSPECIFIED MeasureKind = 0
+	// The mean of the squared differences from the reference.
+	MeasureKind_MEASURE_KIND_MEAN_SQUARED_ERROR MeasureKind = 1
+	// The mean of the absolute differences from the reference.
+	MeasureKind_MEASURE_KIND_MEAN_ABSOLUTE_ERROR MeasureKind = 2
+	// The sum of the absolute entries.
+	MeasureKind_MEASURE_KIND_L1_NORM MeasureKind = 3
+	// The square root of the sum of the squared entries.
+	MeasureKind_MEASURE_KIND_L2_NORM MeasureKind = 4
+	// The logarithm of the probability of an entry by the softmax over the last axis.
+	MeasureKind_MEASURE_KIND_LOG_PROBABILITY MeasureKind = 5
+	// The probability of an entry by the softmax over the last axis.
+	MeasureKind_MEASURE_KIND_PROBABILITY MeasureKind = 6
+)
+
+// Enum value maps for MeasureKind.
+var (
+	MeasureKind_name = map[int32]string{
+		0: "MEASURE_KIND_UNSPECIFIED",
+		1: "MEASURE_KIND_MEAN_SQUARED_ERROR",
+		2: "MEASURE_KIND_MEAN_ABSOLUTE_ERROR",
+		3: "MEASURE_KIND_L1_NORM",
+		4: "MEASURE_KIND_L2_NORM",
+		5: "MEASURE_KIND_LOG_PROBABILITY",
+		6: "MEASURE_KIND_PROBABILITY",
+	}
+	MeasureKind_value = map[string]int32{
+		"MEASURE_KIND_UNSPECIFIED":         0,
+		"MEASURE_KIND_MEAN_SQUARED_ERROR":  1,
+		"MEASURE_KIND_MEAN_ABSOLUTE_ERROR": 2,
+		"MEASURE_KIND_L1_NORM":             3,
+		"MEASURE_KIND_L2_NORM":             4,
+		"MEASURE_KIND_LOG_PROBABILITY":     5,
+		"MEASURE_KIND_PROBABILITY":         6,
+	}
+)
+
+func (x MeasureKind) Enum() *MeasureKind {
+	p := new(MeasureKind)
+	*p = x
+	return p
+}
+
+func (x MeasureKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MeasureKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_lstm_explain_v1_explanation_proto_enumTypes[0].Descriptor()
+}
+
+func (MeasureKind) Type() protoreflect.EnumType {
+	return &file_lstm_explain_v1_explanation_proto_enumTypes[0]
+}
+
+func (x MeasureKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MeasureKind.Descriptor instead.
+func (MeasureKind) EnumDescriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{0}
+}
+
 // What to explain: one scalar per sample, taken from one output of the model.
 type Target struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -43,6 +111,9 @@ type Target struct {
 	// explained.
 	// Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
 	PreActivation *bool `protobuf:"varint,7,opt,name=pre_activation,json=preActivation,proto3,oneof" json:"pre_activation,omitempty"`
+	// Explains a number of the whole output instead of an entry. Cannot be combined with `contrast_indices` and `weights`;
+	// `indices` only with probabilities, whose entry they are.
+	Measure       *Measure `protobuf:"bytes,8,opt,name=measure,proto3" json:"measure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -126,11 +197,275 @@ func (x *Target) GetPreActivation() bool {
 	return false
 }
 
+func (x *Target) GetMeasure() *Measure {
+	if x != nil {
+		return x.Measure
+	}
+	return nil
+}
+
+// A number of an output that is no linear combination of its entries. It is computed by a small graph behind the model,
+// so every method explains it.
+type Measure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  MeasureKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=lstm_explain.v1.MeasureKind" json:"kind,omitempty"`
+	// For an error against an input: how many time steps the output is ahead of it. Step t of the output is compared with
+	// step t + ahead of the input.
+	Ahead int32 `protobuf:"varint,2,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	// What an error compares the output with. Required for errors, must be unset otherwise.
+	//
+	// Types that are valid to be assigned to Reference:
+	//
+	//	*Measure_Input
+	//	*Measure_Tensor
+	Reference     isMeasure_Reference `protobuf_oneof:"reference"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Measure) Reset() {
+	*x = Measure{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Measure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Measure) ProtoMessage() {}
+
+func (x *Measure) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Measure.ProtoReflect.Descriptor instead.
+func (*Measure) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Measure) GetKind() MeasureKind {
+	if x != nil {
+		return x.Kind
+	}
+	return MeasureKind_MEASURE_KIND_UNSPECIFIED
+}
+
+func (x *Measure) GetAhead() int32 {
+	if x != nil {
+		return x.Ahead
+	}
+	return 0
+}
+
+func (x *Measure) GetReference() isMeasure_Reference {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
+func (x *Measure) GetInput() string {
+	if x != nil {
+		if x, ok := x.Reference.(*Measure_Input); ok {
+			return x.Input
+		}
+	}
+	return ""
+}
+
+func (x *Measure) GetTensor() *Tensor {
+	if x != nil {
+		if x, ok := x.Reference.(*Measure_Tensor); ok {
+			return x.Tensor
+		}
+	}
+	return nil
+}
+
+type isMeasure_Reference interface {
+	isMeasure_Reference()
+}
+
+type Measure_Input struct {
+	// The name of an input of the shape of the output.
+	Input string `protobuf:"bytes,3,opt,name=input,proto3,oneof"`
+}
+
+type Measure_Tensor struct {
+	// An array of the shape of the output, or of the output of one sample. The ledger absorbs its share. Responses omit
+	// it.
+	Tensor *Tensor `protobuf:"bytes,4,opt,name=tensor,proto3,oneof"`
+}
+
+func (*Measure_Input) isMeasure_Reference() {}
+
+func (*Measure_Tensor) isMeasure_Reference() {}
+
+// One target, or one for every entry of an output along an axis. If neither is set, the default target of the model.
+type TargetSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Targets:
+	//
+	//	*TargetSet_Target
+	//	*TargetSet_Every
+	Targets       isTargetSet_Targets `protobuf_oneof:"targets"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetSet) Reset() {
+	*x = TargetSet{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetSet) ProtoMessage() {}
+
+func (x *TargetSet) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetSet.ProtoReflect.Descriptor instead.
+func (*TargetSet) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TargetSet) GetTargets() isTargetSet_Targets {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *TargetSet) GetTarget() *Target {
+	if x != nil {
+		if x, ok := x.Targets.(*TargetSet_Target); ok {
+			return x.Target
+		}
+	}
+	return nil
+}
+
+func (x *TargetSet) GetEvery() *Every {
+	if x != nil {
+		if x, ok := x.Targets.(*TargetSet_Every); ok {
+			return x.Every
+		}
+	}
+	return nil
+}
+
+type isTargetSet_Targets interface {
+	isTargetSet_Targets()
+}
+
+type TargetSet_Target struct {
+	Target *Target `protobuf:"bytes,1,opt,name=target,proto3,oneof"`
+}
+
+type TargetSet_Every struct {
+	Every *Every `protobuf:"bytes,2,opt,name=every,proto3,oneof"`
+}
+
+func (*TargetSet_Target) isTargetSet_Targets() {}
+
+func (*TargetSet_Every) isTargetSet_Targets() {}
+
+// One target for every entry of an output along one of its axes: every class, or every step of a forecast.
+type Every struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the targets have in common: the output, its batch axis, `pre_activation` and, in `indices`, one position on
+	// the other axes. If `indices` is empty, each of the other axes must have one entry, except that the last one may
+	// have more: every target is then the largest entry on it. `contrast_indices` and `weights` must be unset.
+	Target *Target `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// The axis, counted in the output of one sample (the output without its batch axis): 0 for steps; -1, the last one,
+	// for classes. Default: -1.
+	Axis *int32 `protobuf:"varint,2,opt,name=axis,proto3,oneof" json:"axis,omitempty"`
+	// Positions on the axis. If empty, all of them.
+	Entries       []int64 `protobuf:"varint,3,rep,packed,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Every) Reset() {
+	*x = Every{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Every) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Every) ProtoMessage() {}
+
+func (x *Every) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Every.ProtoReflect.Descriptor instead.
+func (*Every) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Every) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Every) GetAxis() int32 {
+	if x != nil && x.Axis != nil {
+		return *x.Axis
+	}
+	return 0
+}
+
+func (x *Every) GetEntries() []int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the model, as listed by ModelService.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	// Version of the model. If empty, the newest version that is ready.
+	// Version of the model. If empty, the default version of the model, or its canary for a share of the requests.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// One tensor for each input of the model, by name. An input with a tokenizer also accepts a STRING tensor of shape
 	// [batch] instead of token ids.
@@ -144,14 +479,20 @@ type ExplainRequest struct {
 	Capture []string `protobuf:"bytes,6,rep,name=capture,proto3" json:"capture,omitempty"`
 	// Parameters of the default method of the model, by name, as text (as on the command line: `0.01`, `half`). They
 	// replace those of the model one by one. Cannot be combined with `method`.
-	Parameters    map[string]string `protobuf:"bytes,7,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Parameters map[string]string `protobuf:"bytes,7,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Several targets for the same inputs, in the order of the answer. The model runs forward once for all of them (once
+	// per target under methods that run the model on changed inputs). Cannot be combined with `target`. The limit is a
+	// setting of the server (`max_targets`).
+	Targets []*TargetSet `protobuf:"bytes,8,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Asks for a receipt of the answer. FAILED_PRECONDITION where the server has no key to sign it with (--receipt-key).
+	Receipt       bool `protobuf:"varint,9,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[1]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -163,7 +504,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[1]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -176,7 +517,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{1}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ExplainRequest) GetModel() string {
@@ -228,6 +569,20 @@ func (x *ExplainRequest) GetParameters() map[string]string {
 	return nil
 }
 
+func (x *ExplainRequest) GetTargets() []*TargetSet {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetReceipt() bool {
+	if x != nil {
+		return x.Receipt
+	}
+	return false
+}
+
 // Accounts for the whole explained value of each sample:
 // explained = inputs + initial_states + absorbed + residual.
 // Every tensor has shape [batch]. Its type is FLOAT32 or FLOAT64, depending on the precision of the computation.
@@ -251,7 +606,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[2]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -263,7 +618,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[2]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -276,7 +631,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{2}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ledger) GetInputs() *Tensor {
@@ -327,7 +682,7 @@ type NodeShare struct {
 
 func (x *NodeShare) Reset() {
 	*x = NodeShare{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[3]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +694,7 @@ func (x *NodeShare) String() string {
 func (*NodeShare) ProtoMessage() {}
 
 func (x *NodeShare) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[3]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +707,7 @@ func (x *NodeShare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeShare.ProtoReflect.Descriptor instead.
 func (*NodeShare) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{3}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NodeShare) GetNode() string {
@@ -369,7 +724,83 @@ func (x *NodeShare) GetAbsorbed() *Tensor {
 	return nil
 }
 
+// What belongs to one target of several.
+type TargetAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The target. `indices` has one position per sample.
+	Target *Target `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// Reasons not to rely on the answer for this target, as in ExplainResponse.
+	Warnings []string `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// As in ExplainResponse.
+	ExplainedQuantity string `protobuf:"bytes,3,opt,name=explained_quantity,json=explainedQuantity,proto3" json:"explained_quantity,omitempty"`
+	// As in ExplainResponse.
+	StepsUsed     []int32 `protobuf:"varint,4,rep,packed,name=steps_used,json=stepsUsed,proto3" json:"steps_used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetAnswer) Reset() {
+	*x = TargetAnswer{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetAnswer) ProtoMessage() {}
+
+func (x *TargetAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetAnswer.ProtoReflect.Descriptor instead.
+func (*TargetAnswer) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TargetAnswer) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *TargetAnswer) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *TargetAnswer) GetExplainedQuantity() string {
+	if x != nil {
+		return x.ExplainedQuantity
+	}
+	return ""
+}
+
+func (x *TargetAnswer) GetStepsUsed() []int32 {
+	if x != nil {
+		return x.StepsUsed
+	}
+	return nil
+}
+
 // An explanation of one batch, with the prediction that it explains.
+//
+// For a request with `targets`, the tensors of `explained`, `relevance`, `captured`, `ledger` and `standard_error` have
+// one more axis in front, along which the targets lie. Where some of the targets are FLOAT64, all of them are.
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the model that answered.
@@ -388,7 +819,7 @@ type ExplainResponse struct {
 	Ledger *Ledger `protobuf:"bytes,7,opt,name=ledger,proto3" json:"ledger,omitempty"`
 	// The method that was used, with all its parameters.
 	Method *Method `protobuf:"bytes,8,opt,name=method,proto3" json:"method,omitempty"`
-	// The target that was used. `indices` has one position per sample.
+	// The target that was used. `indices` has one position per sample. Unset for a request with `targets`.
 	Target *Target `protobuf:"bytes,9,opt,name=target,proto3" json:"target,omitempty"`
 	// For inputs sent as text, the tokens as a STRING tensor in the shape of the input's relevance. Padding is the empty
 	// string.
@@ -398,23 +829,28 @@ type ExplainResponse struct {
 	// permutations are. NaN after a single pair of permutations.
 	StandardError []*Tensor `protobuf:"bytes,11,rep,name=standard_error,json=standardError,proto3" json:"standard_error,omitempty"`
 	// Reasons not to rely on the answer, one sentence each; for example, relevance that diverges. If empty, the answer
-	// can be acted on.
+	// can be acted on. For a request with `targets`, those of all targets, each once.
 	Warnings []string `protobuf:"bytes,12,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
 	// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax, Exp or Softplus.
 	// `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
-	// one). Empty: the server is older than this field.
+	// one). For a measure, its name, such as `mean_squared_error`. Empty: the server is older than this field, or the request has `targets`.
 	ExplainedQuantity string `protobuf:"bytes,13,opt,name=explained_quantity,json=explainedQuantity,proto3" json:"explained_quantity,omitempty"`
 	// For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. Empty for
 	// other methods.
-	StepsUsed     []int32 `protobuf:"varint,14,rep,packed,name=steps_used,json=stepsUsed,proto3" json:"steps_used,omitempty"`
+	StepsUsed []int32 `protobuf:"varint,14,rep,packed,name=steps_used,json=stepsUsed,proto3" json:"steps_used,omitempty"`
+	// For a request with `targets`, what belongs to each of them, in their order, with `every` written out.
+	Targets []*TargetAnswer `protobuf:"bytes,15,rep,name=targets,proto3" json:"targets,omitempty"`
+	// For a request with `receipt`, a signed record of the answer and of what it was computed from: a DSSE envelope in
+	// JSON, whose payload is an in-toto statement. `lstm-explain verify` checks it.
+	Receipt       string `protobuf:"bytes,16,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[4]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +862,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[4]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +875,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{4}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ExplainResponse) GetModel() string {
@@ -540,18 +976,34 @@ func (x *ExplainResponse) GetStepsUsed() []int32 {
 	return nil
 }
 
+func (x *ExplainResponse) GetTargets() []*TargetAnswer {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetReceipt() string {
+	if x != nil {
+		return x.Receipt
+	}
+	return ""
+}
+
 type ExplainStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// An id that the caller chooses. The response carries the same id.
-	Id            string          `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Request       *ExplainRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	Id      string          `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Request *ExplainRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	// Asks for `progress` before the answer, under methods that run the model many times.
+	Progress      bool `protobuf:"varint,3,opt,name=progress,proto3" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainStreamRequest) Reset() {
 	*x = ExplainStreamRequest{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[5]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +1015,7 @@ func (x *ExplainStreamRequest) String() string {
 func (*ExplainStreamRequest) ProtoMessage() {}
 
 func (x *ExplainStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[5]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +1028,7 @@ func (x *ExplainStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStreamRequest.ProtoReflect.Descriptor instead.
 func (*ExplainStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{5}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExplainStreamRequest) GetId() string {
@@ -593,6 +1045,13 @@ func (x *ExplainStreamRequest) GetRequest() *ExplainRequest {
 	return nil
 }
 
+func (x *ExplainStreamRequest) GetProgress() bool {
+	if x != nil {
+		return x.Progress
+	}
+	return false
+}
+
 type ExplainStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the request.
@@ -601,6 +1060,7 @@ type ExplainStreamResponse struct {
 	//
 	//	*ExplainStreamResponse_Response
 	//	*ExplainStreamResponse_Error
+	//	*ExplainStreamResponse_Progress
 	Result        isExplainStreamResponse_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -608,7 +1068,7 @@ type ExplainStreamResponse struct {
 
 func (x *ExplainStreamResponse) Reset() {
 	*x = ExplainStreamResponse{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[6]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +1080,7 @@ func (x *ExplainStreamResponse) String() string {
 func (*ExplainStreamResponse) ProtoMessage() {}
 
 func (x *ExplainStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[6]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +1093,7 @@ func (x *ExplainStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStreamResponse.ProtoReflect.Descriptor instead.
 func (*ExplainStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{6}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExplainStreamResponse) GetId() string {
@@ -668,6 +1128,15 @@ func (x *ExplainStreamResponse) GetError() *ItemError {
 	return nil
 }
 
+func (x *ExplainStreamResponse) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Result.(*ExplainStreamResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
 type isExplainStreamResponse_Result interface {
 	isExplainStreamResponse_Result()
 }
@@ -680,9 +1149,72 @@ type ExplainStreamResponse_Error struct {
 	Error *ItemError `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 
+type ExplainStreamResponse_Progress struct {
+	// Sent before the response or the error, at most ten times a second, where the request asks for it.
+	Progress *Progress `protobuf:"bytes,4,opt,name=progress,proto3,oneof"`
+}
+
 func (*ExplainStreamResponse_Response) isExplainStreamResponse_Result() {}
 
 func (*ExplainStreamResponse_Error) isExplainStreamResponse_Result() {}
+
+func (*ExplainStreamResponse_Progress) isExplainStreamResponse_Result() {}
+
+// How far an explanation is. Methods that are one pass (LRP, Gradient, GradientTimesInput) have none.
+type Progress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often the model has run on the batch. Never decreases for one request.
+	Done int64 `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
+	// How often it is expected to run in all, at least `done`. It can change on the way: IntegratedGradients adds runs
+	// where the first ones do not suffice.
+	Total         int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Progress) Reset() {
+	*x = Progress{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Progress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Progress) ProtoMessage() {}
+
+func (x *Progress) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Progress.ProtoReflect.Descriptor instead.
+func (*Progress) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Progress) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Progress) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
 
 // Why one request of a stream failed. The stream itself continues.
 type ItemError struct {
@@ -698,7 +1230,7 @@ type ItemError struct {
 
 func (x *ItemError) Reset() {
 	*x = ItemError{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[7]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +1242,7 @@ func (x *ItemError) String() string {
 func (*ItemError) ProtoMessage() {}
 
 func (x *ItemError) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[7]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +1255,7 @@ func (x *ItemError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ItemError.ProtoReflect.Descriptor instead.
 func (*ItemError) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{7}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ItemError) GetCode() int32 {
@@ -751,7 +1283,7 @@ var File_lstm_explain_v1_explanation_proto protoreflect.FileDescriptor
 
 const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\n" +
-	"!lstm_explain/v1/explanation.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/method.proto\x1a\x1clstm_explain/v1/tensor.proto\"\xae\x02\n" +
+	"!lstm_explain/v1/explanation.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/method.proto\x1a\x1clstm_explain/v1/tensor.proto\"\xe2\x02\n" +
 	"\x06Target\x12\x16\n" +
 	"\x06output\x18\x01 \x01(\tR\x06output\x12\x18\n" +
 	"\aindices\x18\x02 \x03(\x03R\aindices\x12)\n" +
@@ -760,9 +1292,25 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\n" +
 	"batch_axis\x18\x05 \x01(\x05H\x00R\tbatchAxis\x88\x01\x01\x12\"\n" +
 	"\rno_batch_axis\x18\x06 \x01(\bR\vnoBatchAxis\x12*\n" +
-	"\x0epre_activation\x18\a \x01(\bH\x01R\rpreActivation\x88\x01\x01B\r\n" +
+	"\x0epre_activation\x18\a \x01(\bH\x01R\rpreActivation\x88\x01\x01\x122\n" +
+	"\ameasure\x18\b \x01(\v2\x18.lstm_explain.v1.MeasureR\ameasureB\r\n" +
 	"\v_batch_axisB\x11\n" +
-	"\x0f_pre_activation\"\xfd\x02\n" +
+	"\x0f_pre_activation\"\xa9\x01\n" +
+	"\aMeasure\x120\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1c.lstm_explain.v1.MeasureKindR\x04kind\x12\x14\n" +
+	"\x05ahead\x18\x02 \x01(\x05R\x05ahead\x12\x16\n" +
+	"\x05input\x18\x03 \x01(\tH\x00R\x05input\x121\n" +
+	"\x06tensor\x18\x04 \x01(\v2\x17.lstm_explain.v1.TensorH\x00R\x06tensorB\v\n" +
+	"\treference\"y\n" +
+	"\tTargetSet\x121\n" +
+	"\x06target\x18\x01 \x01(\v2\x17.lstm_explain.v1.TargetH\x00R\x06target\x12.\n" +
+	"\x05every\x18\x02 \x01(\v2\x16.lstm_explain.v1.EveryH\x00R\x05everyB\t\n" +
+	"\atargets\"t\n" +
+	"\x05Every\x12/\n" +
+	"\x06target\x18\x01 \x01(\v2\x17.lstm_explain.v1.TargetR\x06target\x12\x17\n" +
+	"\x04axis\x18\x02 \x01(\x05H\x00R\x04axis\x88\x01\x01\x12\x18\n" +
+	"\aentries\x18\x03 \x03(\x03R\aentriesB\a\n" +
+	"\x05_axis\"\xcd\x03\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12/\n" +
@@ -772,7 +1320,9 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\acapture\x18\x06 \x03(\tR\acapture\x12O\n" +
 	"\n" +
 	"parameters\x18\a \x03(\v2/.lstm_explain.v1.ExplainRequest.ParametersEntryR\n" +
-	"parameters\x1a=\n" +
+	"parameters\x124\n" +
+	"\atargets\x18\b \x03(\v2\x1a.lstm_explain.v1.TargetSetR\atargets\x12\x18\n" +
+	"\areceipt\x18\t \x01(\bR\areceipt\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x02\n" +
@@ -784,7 +1334,13 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\aby_node\x18\x05 \x03(\v2\x1a.lstm_explain.v1.NodeShareR\x06byNode\"T\n" +
 	"\tNodeShare\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x123\n" +
-	"\babsorbed\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\babsorbed\"\x85\x05\n" +
+	"\babsorbed\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\babsorbed\"\xa9\x01\n" +
+	"\fTargetAnswer\x12/\n" +
+	"\x06target\x18\x01 \x01(\v2\x17.lstm_explain.v1.TargetR\x06target\x12\x1a\n" +
+	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12-\n" +
+	"\x12explained_quantity\x18\x03 \x01(\tR\x11explainedQuantity\x12\x1d\n" +
+	"\n" +
+	"steps_used\x18\x04 \x03(\x05R\tstepsUsed\"\xd8\x05\n" +
 	"\x0fExplainResponse\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -801,19 +1357,34 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\bwarnings\x18\f \x03(\tR\bwarnings\x12-\n" +
 	"\x12explained_quantity\x18\r \x01(\tR\x11explainedQuantity\x12\x1d\n" +
 	"\n" +
-	"steps_used\x18\x0e \x03(\x05R\tstepsUsed\"a\n" +
+	"steps_used\x18\x0e \x03(\x05R\tstepsUsed\x127\n" +
+	"\atargets\x18\x0f \x03(\v2\x1d.lstm_explain.v1.TargetAnswerR\atargets\x12\x18\n" +
+	"\areceipt\x18\x10 \x01(\tR\areceipt\"}\n" +
 	"\x14ExplainStreamRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
-	"\arequest\x18\x02 \x01(\v2\x1f.lstm_explain.v1.ExplainRequestR\arequest\"\xa5\x01\n" +
+	"\arequest\x18\x02 \x01(\v2\x1f.lstm_explain.v1.ExplainRequestR\arequest\x12\x1a\n" +
+	"\bprogress\x18\x03 \x01(\bR\bprogress\"\xde\x01\n" +
 	"\x15ExplainStreamResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12>\n" +
 	"\bresponse\x18\x02 \x01(\v2 .lstm_explain.v1.ExplainResponseH\x00R\bresponse\x122\n" +
-	"\x05error\x18\x03 \x01(\v2\x1a.lstm_explain.v1.ItemErrorH\x00R\x05errorB\b\n" +
-	"\x06result\"O\n" +
+	"\x05error\x18\x03 \x01(\v2\x1a.lstm_explain.v1.ItemErrorH\x00R\x05error\x127\n" +
+	"\bprogress\x18\x04 \x01(\v2\x19.lstm_explain.v1.ProgressH\x00R\bprogressB\b\n" +
+	"\x06result\"4\n" +
+	"\bProgress\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"O\n" +
 	"\tItemError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05field\x18\x03 \x01(\tR\x05field2\xc6\x01\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field*\xea\x01\n" +
+	"\vMeasureKind\x12\x1c\n" +
+	"\x18MEASURE_KIND_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fMEASURE_KIND_MEAN_SQUARED_ERROR\x10\x01\x12$\n" +
+	" MEASURE_KIND_MEAN_ABSOLUTE_ERROR\x10\x02\x12\x18\n" +
+	"\x14MEASURE_KIND_L1_NORM\x10\x03\x12\x18\n" +
+	"\x14MEASURE_KIND_L2_NORM\x10\x04\x12 \n" +
+	"\x1cMEASURE_KIND_LOG_PROBABILITY\x10\x05\x12\x1c\n" +
+	"\x18MEASURE_KIND_PROBABILITY\x10\x062\xc6\x01\n" +
 	"\x12ExplanationService\x12L\n" +
 	"\aExplain\x12\x1f.lstm_explain.v1.ExplainRequest\x1a .lstm_explain.v1.ExplainResponse\x12b\n" +
 	"\rExplainStream\x12%.lstm_explain.v1.ExplainStreamRequest\x1a&.lstm_explain.v1.ExplainStreamResponse(\x010\x01B\x12\n" +
@@ -831,53 +1402,70 @@ func file_lstm_explain_v1_explanation_proto_rawDescGZIP() []byte {
 	return file_lstm_explain_v1_explanation_proto_rawDescData
 }
 
-var file_lstm_explain_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_lstm_explain_v1_explanation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_lstm_explain_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_lstm_explain_v1_explanation_proto_goTypes = []any{
-	(*Target)(nil),                // 0: lstm_explain.v1.Target
-	(*ExplainRequest)(nil),        // 1: lstm_explain.v1.ExplainRequest
-	(*Ledger)(nil),                // 2: lstm_explain.v1.Ledger
-	(*NodeShare)(nil),             // 3: lstm_explain.v1.NodeShare
-	(*ExplainResponse)(nil),       // 4: lstm_explain.v1.ExplainResponse
-	(*ExplainStreamRequest)(nil),  // 5: lstm_explain.v1.ExplainStreamRequest
-	(*ExplainStreamResponse)(nil), // 6: lstm_explain.v1.ExplainStreamResponse
-	(*ItemError)(nil),             // 7: lstm_explain.v1.ItemError
-	nil,                           // 8: lstm_explain.v1.ExplainRequest.ParametersEntry
-	(*Tensor)(nil),                // 9: lstm_explain.v1.Tensor
-	(*Method)(nil),                // 10: lstm_explain.v1.Method
+	(MeasureKind)(0),              // 0: lstm_explain.v1.MeasureKind
+	(*Target)(nil),                // 1: lstm_explain.v1.Target
+	(*Measure)(nil),               // 2: lstm_explain.v1.Measure
+	(*TargetSet)(nil),             // 3: lstm_explain.v1.TargetSet
+	(*Every)(nil),                 // 4: lstm_explain.v1.Every
+	(*ExplainRequest)(nil),        // 5: lstm_explain.v1.ExplainRequest
+	(*Ledger)(nil),                // 6: lstm_explain.v1.Ledger
+	(*NodeShare)(nil),             // 7: lstm_explain.v1.NodeShare
+	(*TargetAnswer)(nil),          // 8: lstm_explain.v1.TargetAnswer
+	(*ExplainResponse)(nil),       // 9: lstm_explain.v1.ExplainResponse
+	(*ExplainStreamRequest)(nil),  // 10: lstm_explain.v1.ExplainStreamRequest
+	(*ExplainStreamResponse)(nil), // 11: lstm_explain.v1.ExplainStreamResponse
+	(*Progress)(nil),              // 12: lstm_explain.v1.Progress
+	(*ItemError)(nil),             // 13: lstm_explain.v1.ItemError
+	nil,                           // 14: lstm_explain.v1.ExplainRequest.ParametersEntry
+	(*Tensor)(nil),                // 15: lstm_explain.v1.Tensor
+	(*Method)(nil),                // 16: lstm_explain.v1.Method
 }
 var file_lstm_explain_v1_explanation_proto_depIdxs = []int32{
-	9,  // 0: lstm_explain.v1.Target.weights:type_name -> lstm_explain.v1.Tensor
-	9,  // 1: lstm_explain.v1.ExplainRequest.inputs:type_name -> lstm_explain.v1.Tensor
-	0,  // 2: lstm_explain.v1.ExplainRequest.target:type_name -> lstm_explain.v1.Target
-	10, // 3: lstm_explain.v1.ExplainRequest.method:type_name -> lstm_explain.v1.Method
-	8,  // 4: lstm_explain.v1.ExplainRequest.parameters:type_name -> lstm_explain.v1.ExplainRequest.ParametersEntry
-	9,  // 5: lstm_explain.v1.Ledger.inputs:type_name -> lstm_explain.v1.Tensor
-	9,  // 6: lstm_explain.v1.Ledger.initial_states:type_name -> lstm_explain.v1.Tensor
-	9,  // 7: lstm_explain.v1.Ledger.absorbed:type_name -> lstm_explain.v1.Tensor
-	9,  // 8: lstm_explain.v1.Ledger.residual:type_name -> lstm_explain.v1.Tensor
-	3,  // 9: lstm_explain.v1.Ledger.by_node:type_name -> lstm_explain.v1.NodeShare
-	9,  // 10: lstm_explain.v1.NodeShare.absorbed:type_name -> lstm_explain.v1.Tensor
-	9,  // 11: lstm_explain.v1.ExplainResponse.outputs:type_name -> lstm_explain.v1.Tensor
-	9,  // 12: lstm_explain.v1.ExplainResponse.explained:type_name -> lstm_explain.v1.Tensor
-	9,  // 13: lstm_explain.v1.ExplainResponse.relevance:type_name -> lstm_explain.v1.Tensor
-	9,  // 14: lstm_explain.v1.ExplainResponse.captured:type_name -> lstm_explain.v1.Tensor
-	2,  // 15: lstm_explain.v1.ExplainResponse.ledger:type_name -> lstm_explain.v1.Ledger
-	10, // 16: lstm_explain.v1.ExplainResponse.method:type_name -> lstm_explain.v1.Method
-	0,  // 17: lstm_explain.v1.ExplainResponse.target:type_name -> lstm_explain.v1.Target
-	9,  // 18: lstm_explain.v1.ExplainResponse.tokens:type_name -> lstm_explain.v1.Tensor
-	9,  // 19: lstm_explain.v1.ExplainResponse.standard_error:type_name -> lstm_explain.v1.Tensor
-	1,  // 20: lstm_explain.v1.ExplainStreamRequest.request:type_name -> lstm_explain.v1.ExplainRequest
-	4,  // 21: lstm_explain.v1.ExplainStreamResponse.response:type_name -> lstm_explain.v1.ExplainResponse
-	7,  // 22: lstm_explain.v1.ExplainStreamResponse.error:type_name -> lstm_explain.v1.ItemError
-	1,  // 23: lstm_explain.v1.ExplanationService.Explain:input_type -> lstm_explain.v1.ExplainRequest
-	5,  // 24: lstm_explain.v1.ExplanationService.ExplainStream:input_type -> lstm_explain.v1.ExplainStreamRequest
-	4,  // 25: lstm_explain.v1.ExplanationService.Explain:output_type -> lstm_explain.v1.ExplainResponse
-	6,  // 26: lstm_explain.v1.ExplanationService.ExplainStream:output_type -> lstm_explain.v1.ExplainStreamResponse
-	25, // [25:27] is the sub-list for method output_type
-	23, // [23:25] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	15, // 0: lstm_explain.v1.Target.weights:type_name -> lstm_explain.v1.Tensor
+	2,  // 1: lstm_explain.v1.Target.measure:type_name -> lstm_explain.v1.Measure
+	0,  // 2: lstm_explain.v1.Measure.kind:type_name -> lstm_explain.v1.MeasureKind
+	15, // 3: lstm_explain.v1.Measure.tensor:type_name -> lstm_explain.v1.Tensor
+	1,  // 4: lstm_explain.v1.TargetSet.target:type_name -> lstm_explain.v1.Target
+	4,  // 5: lstm_explain.v1.TargetSet.every:type_name -> lstm_explain.v1.Every
+	1,  // 6: lstm_explain.v1.Every.target:type_name -> lstm_explain.v1.Target
+	15, // 7: lstm_explain.v1.ExplainRequest.inputs:type_name -> lstm_explain.v1.Tensor
+	1,  // 8: lstm_explain.v1.ExplainRequest.target:type_name -> lstm_explain.v1.Target
+	16, // 9: lstm_explain.v1.ExplainRequest.method:type_name -> lstm_explain.v1.Method
+	14, // 10: lstm_explain.v1.ExplainRequest.parameters:type_name -> lstm_explain.v1.ExplainRequest.ParametersEntry
+	3,  // 11: lstm_explain.v1.ExplainRequest.targets:type_name -> lstm_explain.v1.TargetSet
+	15, // 12: lstm_explain.v1.Ledger.inputs:type_name -> lstm_explain.v1.Tensor
+	15, // 13: lstm_explain.v1.Ledger.initial_states:type_name -> lstm_explain.v1.Tensor
+	15, // 14: lstm_explain.v1.Ledger.absorbed:type_name -> lstm_explain.v1.Tensor
+	15, // 15: lstm_explain.v1.Ledger.residual:type_name -> lstm_explain.v1.Tensor
+	7,  // 16: lstm_explain.v1.Ledger.by_node:type_name -> lstm_explain.v1.NodeShare
+	15, // 17: lstm_explain.v1.NodeShare.absorbed:type_name -> lstm_explain.v1.Tensor
+	1,  // 18: lstm_explain.v1.TargetAnswer.target:type_name -> lstm_explain.v1.Target
+	15, // 19: lstm_explain.v1.ExplainResponse.outputs:type_name -> lstm_explain.v1.Tensor
+	15, // 20: lstm_explain.v1.ExplainResponse.explained:type_name -> lstm_explain.v1.Tensor
+	15, // 21: lstm_explain.v1.ExplainResponse.relevance:type_name -> lstm_explain.v1.Tensor
+	15, // 22: lstm_explain.v1.ExplainResponse.captured:type_name -> lstm_explain.v1.Tensor
+	6,  // 23: lstm_explain.v1.ExplainResponse.ledger:type_name -> lstm_explain.v1.Ledger
+	16, // 24: lstm_explain.v1.ExplainResponse.method:type_name -> lstm_explain.v1.Method
+	1,  // 25: lstm_explain.v1.ExplainResponse.target:type_name -> lstm_explain.v1.Target
+	15, // 26: lstm_explain.v1.ExplainResponse.tokens:type_name -> lstm_explain.v1.Tensor
+	15, // 27: lstm_explain.v1.ExplainResponse.standard_error:type_name -> lstm_explain.v1.Tensor
+	8,  // 28: lstm_explain.v1.ExplainResponse.targets:type_name -> lstm_explain.v1.TargetAnswer
+	5,  // 29: lstm_explain.v1.ExplainStreamRequest.request:type_name -> lstm_explain.v1.ExplainRequest
+	9,  // 30: lstm_explain.v1.ExplainStreamResponse.response:type_name -> lstm_explain.v1.ExplainResponse
+	13, // 31: lstm_explain.v1.ExplainStreamResponse.error:type_name -> lstm_explain.v1.ItemError
+	12, // 32: lstm_explain.v1.ExplainStreamResponse.progress:type_name -> lstm_explain.v1.Progress
+	5,  // 33: lstm_explain.v1.ExplanationService.Explain:input_type -> lstm_explain.v1.ExplainRequest
+	10, // 34: lstm_explain.v1.ExplanationService.ExplainStream:input_type -> lstm_explain.v1.ExplainStreamRequest
+	9,  // 35: lstm_explain.v1.ExplanationService.Explain:output_type -> lstm_explain.v1.ExplainResponse
+	11, // 36: lstm_explain.v1.ExplanationService.ExplainStream:output_type -> lstm_explain.v1.ExplainStreamResponse
+	35, // [35:37] is the sub-list for method output_type
+	33, // [33:35] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_explanation_proto_init() }
@@ -888,22 +1476,33 @@ func file_lstm_explain_v1_explanation_proto_init() {
 	file_lstm_explain_v1_method_proto_init()
 	file_lstm_explain_v1_tensor_proto_init()
 	file_lstm_explain_v1_explanation_proto_msgTypes[0].OneofWrappers = []any{}
-	file_lstm_explain_v1_explanation_proto_msgTypes[6].OneofWrappers = []any{
+	file_lstm_explain_v1_explanation_proto_msgTypes[1].OneofWrappers = []any{
+		(*Measure_Input)(nil),
+		(*Measure_Tensor)(nil),
+	}
+	file_lstm_explain_v1_explanation_proto_msgTypes[2].OneofWrappers = []any{
+		(*TargetSet_Target)(nil),
+		(*TargetSet_Every)(nil),
+	}
+	file_lstm_explain_v1_explanation_proto_msgTypes[3].OneofWrappers = []any{}
+	file_lstm_explain_v1_explanation_proto_msgTypes[10].OneofWrappers = []any{
 		(*ExplainStreamResponse_Response)(nil),
 		(*ExplainStreamResponse_Error)(nil),
+		(*ExplainStreamResponse_Progress)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_explanation_proto_rawDesc), len(file_lstm_explain_v1_explanation_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   9,
+			NumEnums:      1,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_lstm_explain_v1_explanation_proto_goTypes,
 		DependencyIndexes: file_lstm_explain_v1_explanation_proto_depIdxs,
+		EnumInfos:         file_lstm_explain_v1_explanation_proto_enumTypes,
 		MessageInfos:      file_lstm_explain_v1_explanation_proto_msgTypes,
 	}.Build()
 	File_lstm_explain_v1_explanation_proto = out.File

@@ -35,7 +35,8 @@ type ExplanationServiceClient interface {
 	// FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
-	// id of its request. A request that fails gets an error of its own, and the stream continues.
+	// id of its request. A request that fails gets an error of its own, and the stream continues. A request may ask for
+	// its progress, which arrives before its response.
 	ExplainStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExplainStreamRequest, ExplainStreamResponse], error)
 }
 
@@ -82,7 +83,8 @@ type ExplanationServiceServer interface {
 	// FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
-	// id of its request. A request that fails gets an error of its own, and the stream continues.
+	// id of its request. A request that fails gets an error of its own, and the stream continues. A request may ask for
+	// its progress, which arrives before its response.
 	ExplainStream(grpc.BidiStreamingServer[ExplainStreamRequest, ExplainStreamResponse]) error
 	mustEmbedUnimplementedExplanationServiceServer()
 }

@@ -227,8 +227,15 @@ type ModelSummary struct {
 	State   ModelState             `protobuf:"varint,3,opt,name=state,proto3,enum=lstm_explain.v1.ModelState" json:"state,omitempty"`
 	// In the state FAILED, the reason. In the state READY, why newer files of this version could not be loaded, if that
 	// happened; the files that were loaded before then stay in service.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	Reason      string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// The digest over the files of the version: the same wherever the same files are served. Empty unless the state is
+	// READY.
+	Digest string `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Whether this version answers requests that name none.
+	IsDefault bool `protobuf:"varint,7,opt,name=is_default,json=isDefault,proto3" json:"is_default,omitempty"`
+	// The share of these requests that this version gets as the canary, from 0 to 1.
+	CanaryShare   float64 `protobuf:"fixed64,8,opt,name=canary_share,json=canaryShare,proto3" json:"canary_share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +305,101 @@ func (x *ModelSummary) GetDescription() string {
 	return ""
 }
 
+func (x *ModelSummary) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ModelSummary) GetIsDefault() bool {
+	if x != nil {
+		return x.IsDefault
+	}
+	return false
+}
+
+func (x *ModelSummary) GetCanaryShare() float64 {
+	if x != nil {
+		return x.CanaryShare
+	}
+	return 0
+}
+
+// Which version of a model answers requests that name none.
+type ModelRoute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// If empty, the newest version that is ready.
+	DefaultVersion string `protobuf:"bytes,1,opt,name=default_version,json=defaultVersion,proto3" json:"default_version,omitempty"`
+	// If empty, there is no canary.
+	CanaryVersion string `protobuf:"bytes,2,opt,name=canary_version,json=canaryVersion,proto3" json:"canary_version,omitempty"`
+	// The share of the requests that the canary gets, from 0 to 1. Requests with the metadata `x-canary: true` always get
+	// the canary, and those with `x-canary: false` never.
+	CanaryShare float64 `protobuf:"fixed64,3,opt,name=canary_share,json=canaryShare,proto3" json:"canary_share,omitempty"`
+	// The default version before the last change of it. Responses only.
+	PreviousVersion string `protobuf:"bytes,4,opt,name=previous_version,json=previousVersion,proto3" json:"previous_version,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ModelRoute) Reset() {
+	*x = ModelRoute{}
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelRoute) ProtoMessage() {}
+
+func (x *ModelRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelRoute.ProtoReflect.Descriptor instead.
+func (*ModelRoute) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ModelRoute) GetDefaultVersion() string {
+	if x != nil {
+		return x.DefaultVersion
+	}
+	return ""
+}
+
+func (x *ModelRoute) GetCanaryVersion() string {
+	if x != nil {
+		return x.CanaryVersion
+	}
+	return ""
+}
+
+func (x *ModelRoute) GetCanaryShare() float64 {
+	if x != nil {
+		return x.CanaryShare
+	}
+	return 0
+}
+
+func (x *ModelRoute) GetPreviousVersion() string {
+	if x != nil {
+		return x.PreviousVersion
+	}
+	return ""
+}
+
 // What LRP does at one node of the graph.
 type NodeReport struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -312,7 +414,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[3]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +426,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[3]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +439,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{3}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *NodeReport) GetName() string {
@@ -377,7 +479,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[4]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +491,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[4]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +504,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{4}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Names) GetValues() []string {
@@ -440,13 +542,16 @@ type ModelDetail struct {
 	// Maps the name of an input to the number of samples that the background set of the model (background.npz) has of it.
 	// Empty if the model has no background set.
 	BackgroundSamples map[string]int32 `protobuf:"bytes,15,rep,name=background_samples,json=backgroundSamples,proto3" json:"background_samples,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Maps the name of an input to examples of it, as text: a text for an input that accepts text, for others a table as
+	// CSV, with a line per time step.
+	Examples      map[string]*Names `protobuf:"bytes,20,rep,name=examples,proto3" json:"examples,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ModelDetail) Reset() {
 	*x = ModelDetail{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[5]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +563,7 @@ func (x *ModelDetail) String() string {
 func (*ModelDetail) ProtoMessage() {}
 
 func (x *ModelDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[5]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +576,7 @@ func (x *ModelDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelDetail.ProtoReflect.Descriptor instead.
 func (*ModelDetail) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{5}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ModelDetail) GetSummary() *ModelSummary {
@@ -579,6 +684,13 @@ func (x *ModelDetail) GetBackgroundSamples() map[string]int32 {
 	return nil
 }
 
+func (x *ModelDetail) GetExamples() map[string]*Names {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
 type ListModelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -587,7 +699,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[6]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +711,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[6]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +724,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{6}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{7}
 }
 
 type ListModelsResponse struct {
@@ -624,7 +736,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[7]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +748,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[7]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +761,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{7}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListModelsResponse) GetModels() []*ModelSummary {
@@ -662,7 +774,7 @@ func (x *ListModelsResponse) GetModels() []*ModelSummary {
 type GetModelRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// If empty, the newest version that is ready.
+	// If empty, the default version of the model.
 	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -670,7 +782,7 @@ type GetModelRequest struct {
 
 func (x *GetModelRequest) Reset() {
 	*x = GetModelRequest{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[8]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +794,7 @@ func (x *GetModelRequest) String() string {
 func (*GetModelRequest) ProtoMessage() {}
 
 func (x *GetModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[8]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +807,7 @@ func (x *GetModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModelRequest.ProtoReflect.Descriptor instead.
 func (*GetModelRequest) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{8}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetModelRequest) GetName() string {
@@ -721,7 +833,7 @@ type GetModelResponse struct {
 
 func (x *GetModelResponse) Reset() {
 	*x = GetModelResponse{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[9]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +845,7 @@ func (x *GetModelResponse) String() string {
 func (*GetModelResponse) ProtoMessage() {}
 
 func (x *GetModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[9]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +858,7 @@ func (x *GetModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModelResponse.ProtoReflect.Descriptor instead.
 func (*GetModelResponse) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{9}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetModelResponse) GetModel() *ModelDetail {
@@ -770,7 +882,7 @@ type ImportModelRequest struct {
 
 func (x *ImportModelRequest) Reset() {
 	*x = ImportModelRequest{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[10]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +894,7 @@ func (x *ImportModelRequest) String() string {
 func (*ImportModelRequest) ProtoMessage() {}
 
 func (x *ImportModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[10]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +907,7 @@ func (x *ImportModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportModelRequest.ProtoReflect.Descriptor instead.
 func (*ImportModelRequest) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ImportModelRequest) GetPart() isImportModelRequest_Part {
@@ -871,7 +983,7 @@ type ImportModelFile struct {
 
 func (x *ImportModelFile) Reset() {
 	*x = ImportModelFile{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +995,7 @@ func (x *ImportModelFile) String() string {
 func (*ImportModelFile) ProtoMessage() {}
 
 func (x *ImportModelFile) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1008,7 @@ func (x *ImportModelFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportModelFile.ProtoReflect.Descriptor instead.
 func (*ImportModelFile) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ImportModelFile) GetName() string {
@@ -937,7 +1049,7 @@ type ImportModelStart struct {
 
 func (x *ImportModelStart) Reset() {
 	*x = ImportModelStart{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1061,7 @@ func (x *ImportModelStart) String() string {
 func (*ImportModelStart) ProtoMessage() {}
 
 func (x *ImportModelStart) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1074,7 @@ func (x *ImportModelStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportModelStart.ProtoReflect.Descriptor instead.
 func (*ImportModelStart) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{12}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ImportModelStart) GetName() string {
@@ -1009,7 +1121,7 @@ type ImportModelResponse struct {
 
 func (x *ImportModelResponse) Reset() {
 	*x = ImportModelResponse{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[13]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1133,7 @@ func (x *ImportModelResponse) String() string {
 func (*ImportModelResponse) ProtoMessage() {}
 
 func (x *ImportModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[13]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1146,7 @@ func (x *ImportModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportModelResponse.ProtoReflect.Descriptor instead.
 func (*ImportModelResponse) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{13}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ImportModelResponse) GetModel() *ModelDetail {
@@ -1055,7 +1167,7 @@ type DeleteModelRequest struct {
 
 func (x *DeleteModelRequest) Reset() {
 	*x = DeleteModelRequest{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[14]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1179,7 @@ func (x *DeleteModelRequest) String() string {
 func (*DeleteModelRequest) ProtoMessage() {}
 
 func (x *DeleteModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[14]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1192,7 @@ func (x *DeleteModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteModelRequest.ProtoReflect.Descriptor instead.
 func (*DeleteModelRequest) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{14}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteModelRequest) GetName() string {
@@ -1105,7 +1217,7 @@ type DeleteModelResponse struct {
 
 func (x *DeleteModelResponse) Reset() {
 	*x = DeleteModelResponse{}
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1229,7 @@ func (x *DeleteModelResponse) String() string {
 func (*DeleteModelResponse) ProtoMessage() {}
 
 func (x *DeleteModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_model_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1242,210 @@ func (x *DeleteModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteModelResponse.ProtoReflect.Descriptor instead.
 func (*DeleteModelResponse) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{15}
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{16}
+}
+
+type RouteModelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The version that answers requests that name none; it must be ready. If empty, the newest version that is ready.
+	DefaultVersion string `protobuf:"bytes,2,opt,name=default_version,json=defaultVersion,proto3" json:"default_version,omitempty"`
+	// The version that gets a share of these requests; it must be ready. If empty, there is no canary.
+	CanaryVersion string `protobuf:"bytes,3,opt,name=canary_version,json=canaryVersion,proto3" json:"canary_version,omitempty"`
+	// From 0 to 1. With 0, only requests with the metadata `x-canary: true` get the canary.
+	CanaryShare   float64 `protobuf:"fixed64,4,opt,name=canary_share,json=canaryShare,proto3" json:"canary_share,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteModelRequest) Reset() {
+	*x = RouteModelRequest{}
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteModelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteModelRequest) ProtoMessage() {}
+
+func (x *RouteModelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteModelRequest.ProtoReflect.Descriptor instead.
+func (*RouteModelRequest) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RouteModelRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RouteModelRequest) GetDefaultVersion() string {
+	if x != nil {
+		return x.DefaultVersion
+	}
+	return ""
+}
+
+func (x *RouteModelRequest) GetCanaryVersion() string {
+	if x != nil {
+		return x.CanaryVersion
+	}
+	return ""
+}
+
+func (x *RouteModelRequest) GetCanaryShare() float64 {
+	if x != nil {
+		return x.CanaryShare
+	}
+	return 0
+}
+
+type RouteModelResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Route         *ModelRoute            `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteModelResponse) Reset() {
+	*x = RouteModelResponse{}
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteModelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteModelResponse) ProtoMessage() {}
+
+func (x *RouteModelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteModelResponse.ProtoReflect.Descriptor instead.
+func (*RouteModelResponse) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RouteModelResponse) GetRoute() *ModelRoute {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+type RollBackModelRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollBackModelRequest) Reset() {
+	*x = RollBackModelRequest{}
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollBackModelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollBackModelRequest) ProtoMessage() {}
+
+func (x *RollBackModelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollBackModelRequest.ProtoReflect.Descriptor instead.
+func (*RollBackModelRequest) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RollBackModelRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RollBackModelResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Route         *ModelRoute            `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollBackModelResponse) Reset() {
+	*x = RollBackModelResponse{}
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollBackModelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollBackModelResponse) ProtoMessage() {}
+
+func (x *RollBackModelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_model_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollBackModelResponse.ProtoReflect.Descriptor instead.
+func (*RollBackModelResponse) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RollBackModelResponse) GetRoute() *ModelRoute {
+	if x != nil {
+		return x.Route
+	}
+	return nil
 }
 
 var File_lstm_explain_v1_model_proto protoreflect.FileDescriptor
@@ -1146,13 +1461,23 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\tDimension\x12\x14\n" +
 	"\x04size\x18\x01 \x01(\x03H\x00R\x04size\x12\x18\n" +
 	"\x06symbol\x18\x02 \x01(\tH\x00R\x06symbolB\v\n" +
-	"\tdimension\"\xa9\x01\n" +
+	"\tdimension\"\x83\x02\n" +
 	"\fModelSummary\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x1b.lstm_explain.v1.ModelStateR\x05state\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12 \n" +
-	"\vdescription\x18\x05 \x01(\tR\vdescription\"k\n" +
+	"\vdescription\x18\x05 \x01(\tR\vdescription\x12\x16\n" +
+	"\x06digest\x18\x06 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"is_default\x18\a \x01(\bR\tisDefault\x12!\n" +
+	"\fcanary_share\x18\b \x01(\x01R\vcanaryShare\"\xaa\x01\n" +
+	"\n" +
+	"ModelRoute\x12'\n" +
+	"\x0fdefault_version\x18\x01 \x01(\tR\x0edefaultVersion\x12%\n" +
+	"\x0ecanary_version\x18\x02 \x01(\tR\rcanaryVersion\x12!\n" +
+	"\fcanary_share\x18\x03 \x01(\x01R\vcanaryShare\x12)\n" +
+	"\x10previous_version\x18\x04 \x01(\tR\x0fpreviousVersion\"k\n" +
 	"\n" +
 	"NodeReport\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
@@ -1160,8 +1485,7 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\tsupported\x18\x03 \x01(\bR\tsupported\x12\x12\n" +
 	"\x04rule\x18\x04 \x01(\tR\x04rule\"\x1f\n" +
 	"\x05Names\x12\x16\n" +
-	"\x06values\x18\x01 \x03(\tR\x06values\"\xed\n" +
-	"\n" +
+	"\x06values\x18\x01 \x03(\tR\x06values\"\x8a\f\n" +
 	"\vModelDetail\x127\n" +
 	"\asummary\x18\x01 \x01(\v2\x1d.lstm_explain.v1.ModelSummaryR\asummary\x123\n" +
 	"\x06inputs\x18\x02 \x03(\v2\x1b.lstm_explain.v1.TensorSpecR\x06inputs\x125\n" +
@@ -1181,7 +1505,8 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\ttime_axes\x18\f \x03(\v2*.lstm_explain.v1.ModelDetail.TimeAxesEntryR\btimeAxes\x12=\n" +
 	"\x05units\x18\r \x03(\v2'.lstm_explain.v1.ModelDetail.UnitsEntryR\x05units\x12!\n" +
 	"\fguessed_axes\x18\x0e \x03(\tR\vguessedAxes\x12b\n" +
-	"\x12background_samples\x18\x0f \x03(\v23.lstm_explain.v1.ModelDetail.BackgroundSamplesEntryR\x11backgroundSamples\x1aU\n" +
+	"\x12background_samples\x18\x0f \x03(\v23.lstm_explain.v1.ModelDetail.BackgroundSamplesEntryR\x11backgroundSamples\x12F\n" +
+	"\bexamples\x18\x14 \x03(\v2*.lstm_explain.v1.ModelDetail.ExamplesEntryR\bexamples\x1aU\n" +
 	"\x0fClassNamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.lstm_explain.v1.NamesR\x05value:\x028\x01\x1aW\n" +
@@ -1200,7 +1525,10 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x16.lstm_explain.v1.NamesR\x05value:\x028\x01\x1aD\n" +
 	"\x16BackgroundSamplesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\x13\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1aS\n" +
+	"\rExamplesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.lstm_explain.v1.NamesR\x05value:\x028\x01\"\x13\n" +
 	"\x11ListModelsRequest\"K\n" +
 	"\x12ListModelsResponse\x125\n" +
 	"\x06models\x18\x01 \x03(\v2\x1d.lstm_explain.v1.ModelSummaryR\x06models\"?\n" +
@@ -1230,20 +1558,34 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\x12DeleteModelRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\"\x15\n" +
-	"\x13DeleteModelResponse*\x8b\x01\n" +
+	"\x13DeleteModelResponse\"\x9a\x01\n" +
+	"\x11RouteModelRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
+	"\x0fdefault_version\x18\x02 \x01(\tR\x0edefaultVersion\x12%\n" +
+	"\x0ecanary_version\x18\x03 \x01(\tR\rcanaryVersion\x12!\n" +
+	"\fcanary_share\x18\x04 \x01(\x01R\vcanaryShare\"G\n" +
+	"\x12RouteModelResponse\x121\n" +
+	"\x05route\x18\x01 \x01(\v2\x1b.lstm_explain.v1.ModelRouteR\x05route\"*\n" +
+	"\x14RollBackModelRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"J\n" +
+	"\x15RollBackModelResponse\x121\n" +
+	"\x05route\x18\x01 \x01(\v2\x1b.lstm_explain.v1.ModelRouteR\x05route*\x8b\x01\n" +
 	"\n" +
 	"ModelState\x12\x1b\n" +
 	"\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n" +
 	"\x11MODEL_STATE_READY\x10\x02\x12\x16\n" +
 	"\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n" +
-	"\x14MODEL_STATE_UNLOADED\x10\x042\xec\x02\n" +
+	"\x14MODEL_STATE_UNLOADED\x10\x042\xa3\x04\n" +
 	"\fModelService\x12U\n" +
 	"\n" +
 	"ListModels\x12\".lstm_explain.v1.ListModelsRequest\x1a#.lstm_explain.v1.ListModelsResponse\x12O\n" +
 	"\bGetModel\x12 .lstm_explain.v1.GetModelRequest\x1a!.lstm_explain.v1.GetModelResponse\x12Z\n" +
 	"\vImportModel\x12#.lstm_explain.v1.ImportModelRequest\x1a$.lstm_explain.v1.ImportModelResponse(\x01\x12X\n" +
-	"\vDeleteModel\x12#.lstm_explain.v1.DeleteModelRequest\x1a$.lstm_explain.v1.DeleteModelResponseB\x12\n" +
+	"\vDeleteModel\x12#.lstm_explain.v1.DeleteModelRequest\x1a$.lstm_explain.v1.DeleteModelResponse\x12U\n" +
+	"\n" +
+	"RouteModel\x12\".lstm_explain.v1.RouteModelRequest\x1a#.lstm_explain.v1.RouteModelResponse\x12^\n" +
+	"\rRollBackModel\x12%.lstm_explain.v1.RollBackModelRequest\x1a&.lstm_explain.v1.RollBackModelResponseB\x12\n" +
 	"\x0elstmexplain.v1P\x01b\x06proto3"
 
 var (
@@ -1259,72 +1601,86 @@ func file_lstm_explain_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_lstm_explain_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lstm_explain_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_lstm_explain_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_lstm_explain_v1_model_proto_goTypes = []any{
-	(ModelState)(0),             // 0: lstm_explain.v1.ModelState
-	(*TensorSpec)(nil),          // 1: lstm_explain.v1.TensorSpec
-	(*Dimension)(nil),           // 2: lstm_explain.v1.Dimension
-	(*ModelSummary)(nil),        // 3: lstm_explain.v1.ModelSummary
-	(*NodeReport)(nil),          // 4: lstm_explain.v1.NodeReport
-	(*Names)(nil),               // 5: lstm_explain.v1.Names
-	(*ModelDetail)(nil),         // 6: lstm_explain.v1.ModelDetail
-	(*ListModelsRequest)(nil),   // 7: lstm_explain.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),  // 8: lstm_explain.v1.ListModelsResponse
-	(*GetModelRequest)(nil),     // 9: lstm_explain.v1.GetModelRequest
-	(*GetModelResponse)(nil),    // 10: lstm_explain.v1.GetModelResponse
-	(*ImportModelRequest)(nil),  // 11: lstm_explain.v1.ImportModelRequest
-	(*ImportModelFile)(nil),     // 12: lstm_explain.v1.ImportModelFile
-	(*ImportModelStart)(nil),    // 13: lstm_explain.v1.ImportModelStart
-	(*ImportModelResponse)(nil), // 14: lstm_explain.v1.ImportModelResponse
-	(*DeleteModelRequest)(nil),  // 15: lstm_explain.v1.DeleteModelRequest
-	(*DeleteModelResponse)(nil), // 16: lstm_explain.v1.DeleteModelResponse
-	nil,                         // 17: lstm_explain.v1.ModelDetail.ClassNamesEntry
-	nil,                         // 18: lstm_explain.v1.ModelDetail.FeatureNamesEntry
-	nil,                         // 19: lstm_explain.v1.ModelDetail.BatchAxesEntry
-	nil,                         // 20: lstm_explain.v1.ModelDetail.TimeAxesEntry
-	nil,                         // 21: lstm_explain.v1.ModelDetail.UnitsEntry
-	nil,                         // 22: lstm_explain.v1.ModelDetail.BackgroundSamplesEntry
-	(DataType)(0),               // 23: lstm_explain.v1.DataType
-	(*Method)(nil),              // 24: lstm_explain.v1.Method
-	(*Target)(nil),              // 25: lstm_explain.v1.Target
+	(ModelState)(0),               // 0: lstm_explain.v1.ModelState
+	(*TensorSpec)(nil),            // 1: lstm_explain.v1.TensorSpec
+	(*Dimension)(nil),             // 2: lstm_explain.v1.Dimension
+	(*ModelSummary)(nil),          // 3: lstm_explain.v1.ModelSummary
+	(*ModelRoute)(nil),            // 4: lstm_explain.v1.ModelRoute
+	(*NodeReport)(nil),            // 5: lstm_explain.v1.NodeReport
+	(*Names)(nil),                 // 6: lstm_explain.v1.Names
+	(*ModelDetail)(nil),           // 7: lstm_explain.v1.ModelDetail
+	(*ListModelsRequest)(nil),     // 8: lstm_explain.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 9: lstm_explain.v1.ListModelsResponse
+	(*GetModelRequest)(nil),       // 10: lstm_explain.v1.GetModelRequest
+	(*GetModelResponse)(nil),      // 11: lstm_explain.v1.GetModelResponse
+	(*ImportModelRequest)(nil),    // 12: lstm_explain.v1.ImportModelRequest
+	(*ImportModelFile)(nil),       // 13: lstm_explain.v1.ImportModelFile
+	(*ImportModelStart)(nil),      // 14: lstm_explain.v1.ImportModelStart
+	(*ImportModelResponse)(nil),   // 15: lstm_explain.v1.ImportModelResponse
+	(*DeleteModelRequest)(nil),    // 16: lstm_explain.v1.DeleteModelRequest
+	(*DeleteModelResponse)(nil),   // 17: lstm_explain.v1.DeleteModelResponse
+	(*RouteModelRequest)(nil),     // 18: lstm_explain.v1.RouteModelRequest
+	(*RouteModelResponse)(nil),    // 19: lstm_explain.v1.RouteModelResponse
+	(*RollBackModelRequest)(nil),  // 20: lstm_explain.v1.RollBackModelRequest
+	(*RollBackModelResponse)(nil), // 21: lstm_explain.v1.RollBackModelResponse
+	nil,                           // 22: lstm_explain.v1.ModelDetail.ClassNamesEntry
+	nil,                           // 23: lstm_explain.v1.ModelDetail.FeatureNamesEntry
+	nil,                           // 24: lstm_explain.v1.ModelDetail.BatchAxesEntry
+	nil,                           // 25: lstm_explain.v1.ModelDetail.TimeAxesEntry
+	nil,                           // 26: lstm_explain.v1.ModelDetail.UnitsEntry
+	nil,                           // 27: lstm_explain.v1.ModelDetail.BackgroundSamplesEntry
+	nil,                           // 28: lstm_explain.v1.ModelDetail.ExamplesEntry
+	(DataType)(0),                 // 29: lstm_explain.v1.DataType
+	(*Method)(nil),                // 30: lstm_explain.v1.Method
+	(*Target)(nil),                // 31: lstm_explain.v1.Target
 }
 var file_lstm_explain_v1_model_proto_depIdxs = []int32{
-	23, // 0: lstm_explain.v1.TensorSpec.dtype:type_name -> lstm_explain.v1.DataType
+	29, // 0: lstm_explain.v1.TensorSpec.dtype:type_name -> lstm_explain.v1.DataType
 	2,  // 1: lstm_explain.v1.TensorSpec.shape:type_name -> lstm_explain.v1.Dimension
 	0,  // 2: lstm_explain.v1.ModelSummary.state:type_name -> lstm_explain.v1.ModelState
 	3,  // 3: lstm_explain.v1.ModelDetail.summary:type_name -> lstm_explain.v1.ModelSummary
 	1,  // 4: lstm_explain.v1.ModelDetail.inputs:type_name -> lstm_explain.v1.TensorSpec
 	1,  // 5: lstm_explain.v1.ModelDetail.outputs:type_name -> lstm_explain.v1.TensorSpec
-	4,  // 6: lstm_explain.v1.ModelDetail.nodes:type_name -> lstm_explain.v1.NodeReport
-	24, // 7: lstm_explain.v1.ModelDetail.default_method:type_name -> lstm_explain.v1.Method
-	25, // 8: lstm_explain.v1.ModelDetail.default_target:type_name -> lstm_explain.v1.Target
-	17, // 9: lstm_explain.v1.ModelDetail.class_names:type_name -> lstm_explain.v1.ModelDetail.ClassNamesEntry
-	18, // 10: lstm_explain.v1.ModelDetail.feature_names:type_name -> lstm_explain.v1.ModelDetail.FeatureNamesEntry
-	19, // 11: lstm_explain.v1.ModelDetail.batch_axes:type_name -> lstm_explain.v1.ModelDetail.BatchAxesEntry
-	20, // 12: lstm_explain.v1.ModelDetail.time_axes:type_name -> lstm_explain.v1.ModelDetail.TimeAxesEntry
-	21, // 13: lstm_explain.v1.ModelDetail.units:type_name -> lstm_explain.v1.ModelDetail.UnitsEntry
-	22, // 14: lstm_explain.v1.ModelDetail.background_samples:type_name -> lstm_explain.v1.ModelDetail.BackgroundSamplesEntry
-	3,  // 15: lstm_explain.v1.ListModelsResponse.models:type_name -> lstm_explain.v1.ModelSummary
-	6,  // 16: lstm_explain.v1.GetModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
-	13, // 17: lstm_explain.v1.ImportModelRequest.start:type_name -> lstm_explain.v1.ImportModelStart
-	12, // 18: lstm_explain.v1.ImportModelRequest.file:type_name -> lstm_explain.v1.ImportModelFile
-	6,  // 19: lstm_explain.v1.ImportModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
-	5,  // 20: lstm_explain.v1.ModelDetail.ClassNamesEntry.value:type_name -> lstm_explain.v1.Names
-	5,  // 21: lstm_explain.v1.ModelDetail.FeatureNamesEntry.value:type_name -> lstm_explain.v1.Names
-	5,  // 22: lstm_explain.v1.ModelDetail.UnitsEntry.value:type_name -> lstm_explain.v1.Names
-	7,  // 23: lstm_explain.v1.ModelService.ListModels:input_type -> lstm_explain.v1.ListModelsRequest
-	9,  // 24: lstm_explain.v1.ModelService.GetModel:input_type -> lstm_explain.v1.GetModelRequest
-	11, // 25: lstm_explain.v1.ModelService.ImportModel:input_type -> lstm_explain.v1.ImportModelRequest
-	15, // 26: lstm_explain.v1.ModelService.DeleteModel:input_type -> lstm_explain.v1.DeleteModelRequest
-	8,  // 27: lstm_explain.v1.ModelService.ListModels:output_type -> lstm_explain.v1.ListModelsResponse
-	10, // 28: lstm_explain.v1.ModelService.GetModel:output_type -> lstm_explain.v1.GetModelResponse
-	14, // 29: lstm_explain.v1.ModelService.ImportModel:output_type -> lstm_explain.v1.ImportModelResponse
-	16, // 30: lstm_explain.v1.ModelService.DeleteModel:output_type -> lstm_explain.v1.DeleteModelResponse
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	5,  // 6: lstm_explain.v1.ModelDetail.nodes:type_name -> lstm_explain.v1.NodeReport
+	30, // 7: lstm_explain.v1.ModelDetail.default_method:type_name -> lstm_explain.v1.Method
+	31, // 8: lstm_explain.v1.ModelDetail.default_target:type_name -> lstm_explain.v1.Target
+	22, // 9: lstm_explain.v1.ModelDetail.class_names:type_name -> lstm_explain.v1.ModelDetail.ClassNamesEntry
+	23, // 10: lstm_explain.v1.ModelDetail.feature_names:type_name -> lstm_explain.v1.ModelDetail.FeatureNamesEntry
+	24, // 11: lstm_explain.v1.ModelDetail.batch_axes:type_name -> lstm_explain.v1.ModelDetail.BatchAxesEntry
+	25, // 12: lstm_explain.v1.ModelDetail.time_axes:type_name -> lstm_explain.v1.ModelDetail.TimeAxesEntry
+	26, // 13: lstm_explain.v1.ModelDetail.units:type_name -> lstm_explain.v1.ModelDetail.UnitsEntry
+	27, // 14: lstm_explain.v1.ModelDetail.background_samples:type_name -> lstm_explain.v1.ModelDetail.BackgroundSamplesEntry
+	28, // 15: lstm_explain.v1.ModelDetail.examples:type_name -> lstm_explain.v1.ModelDetail.ExamplesEntry
+	3,  // 16: lstm_explain.v1.ListModelsResponse.models:type_name -> lstm_explain.v1.ModelSummary
+	7,  // 17: lstm_explain.v1.GetModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
+	14, // 18: lstm_explain.v1.ImportModelRequest.start:type_name -> lstm_explain.v1.ImportModelStart
+	13, // 19: lstm_explain.v1.ImportModelRequest.file:type_name -> lstm_explain.v1.ImportModelFile
+	7,  // 20: lstm_explain.v1.ImportModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
+	4,  // 21: lstm_explain.v1.RouteModelResponse.route:type_name -> lstm_explain.v1.ModelRoute
+	4,  // 22: lstm_explain.v1.RollBackModelResponse.route:type_name -> lstm_explain.v1.ModelRoute
+	6,  // 23: lstm_explain.v1.ModelDetail.ClassNamesEntry.value:type_name -> lstm_explain.v1.Names
+	6,  // 24: lstm_explain.v1.ModelDetail.FeatureNamesEntry.value:type_name -> lstm_explain.v1.Names
+	6,  // 25: lstm_explain.v1.ModelDetail.UnitsEntry.value:type_name -> lstm_explain.v1.Names
+	6,  // 26: lstm_explain.v1.ModelDetail.ExamplesEntry.value:type_name -> lstm_explain.v1.Names
+	8,  // 27: lstm_explain.v1.ModelService.ListModels:input_type -> lstm_explain.v1.ListModelsRequest
+	10, // 28: lstm_explain.v1.ModelService.GetModel:input_type -> lstm_explain.v1.GetModelRequest
+	12, // 29: lstm_explain.v1.ModelService.ImportModel:input_type -> lstm_explain.v1.ImportModelRequest
+	16, // 30: lstm_explain.v1.ModelService.DeleteModel:input_type -> lstm_explain.v1.DeleteModelRequest
+	18, // 31: lstm_explain.v1.ModelService.RouteModel:input_type -> lstm_explain.v1.RouteModelRequest
+	20, // 32: lstm_explain.v1.ModelService.RollBackModel:input_type -> lstm_explain.v1.RollBackModelRequest
+	9,  // 33: lstm_explain.v1.ModelService.ListModels:output_type -> lstm_explain.v1.ListModelsResponse
+	11, // 34: lstm_explain.v1.ModelService.GetModel:output_type -> lstm_explain.v1.GetModelResponse
+	15, // 35: lstm_explain.v1.ModelService.ImportModel:output_type -> lstm_explain.v1.ImportModelResponse
+	17, // 36: lstm_explain.v1.ModelService.DeleteModel:output_type -> lstm_explain.v1.DeleteModelResponse
+	19, // 37: lstm_explain.v1.ModelService.RouteModel:output_type -> lstm_explain.v1.RouteModelResponse
+	21, // 38: lstm_explain.v1.ModelService.RollBackModel:output_type -> lstm_explain.v1.RollBackModelResponse
+	33, // [33:39] is the sub-list for method output_type
+	27, // [27:33] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_model_proto_init() }
@@ -1339,7 +1695,7 @@ func file_lstm_explain_v1_model_proto_init() {
 		(*Dimension_Size)(nil),
 		(*Dimension_Symbol)(nil),
 	}
-	file_lstm_explain_v1_model_proto_msgTypes[10].OneofWrappers = []any{
+	file_lstm_explain_v1_model_proto_msgTypes[11].OneofWrappers = []any{
 		(*ImportModelRequest_Start)(nil),
 		(*ImportModelRequest_Chunk)(nil),
 		(*ImportModelRequest_File)(nil),
@@ -1350,7 +1706,7 @@ func file_lstm_explain_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_model_proto_rawDesc), len(file_lstm_explain_v1_model_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

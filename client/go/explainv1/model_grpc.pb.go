@@ -19,10 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ModelService_ListModels_FullMethodName  = "/lstm_explain.v1.ModelService/ListModels"
-	ModelService_GetModel_FullMethodName    = "/lstm_explain.v1.ModelService/GetModel"
-	ModelService_ImportModel_FullMethodName = "/lstm_explain.v1.ModelService/ImportModel"
-	ModelService_DeleteModel_FullMethodName = "/lstm_explain.v1.ModelService/DeleteModel"
+	ModelService_ListModels_FullMethodName    = "/lstm_explain.v1.ModelService/ListModels"
+	ModelService_GetModel_FullMethodName      = "/lstm_explain.v1.ModelService/GetModel"
+	ModelService_ImportModel_FullMethodName   = "/lstm_explain.v1.ModelService/ImportModel"
+	ModelService_DeleteModel_FullMethodName   = "/lstm_explain.v1.ModelService/DeleteModel"
+	ModelService_RouteModel_FullMethodName    = "/lstm_explain.v1.ModelService/RouteModel"
+	ModelService_RollBackModel_FullMethodName = "/lstm_explain.v1.ModelService/RollBackModel"
 )
 
 // ModelServiceClient is the client API for ModelService service.
@@ -42,6 +44,12 @@ type ModelServiceClient interface {
 	// Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
 	// imports.
 	DeleteModel(ctx context.Context, in *DeleteModelRequest, opts ...grpc.CallOption) (*DeleteModelResponse, error)
+	// Chooses which version of a model answers requests that name none, and a canary that gets a share of them. Replaces
+	// what was chosen before. The server refuses the call unless it is configured to allow imports.
+	RouteModel(ctx context.Context, in *RouteModelRequest, opts ...grpc.CallOption) (*RouteModelResponse, error)
+	// Ends the canary of a model if there is one; otherwise makes the previous default version the default again. The
+	// server refuses the call unless it is configured to allow imports.
+	RollBackModel(ctx context.Context, in *RollBackModelRequest, opts ...grpc.CallOption) (*RollBackModelResponse, error)
 }
 
 type modelServiceClient struct {
@@ -95,6 +103,26 @@ func (c *modelServiceClient) DeleteModel(ctx context.Context, in *DeleteModelReq
 	return out, nil
 }
 
+func (c *modelServiceClient) RouteModel(ctx context.Context, in *RouteModelRequest, opts ...grpc.CallOption) (*RouteModelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RouteModelResponse)
+	err := c.cc.Invoke(ctx, ModelService_RouteModel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *modelServiceClient) RollBackModel(ctx context.Context, in *RollBackModelRequest, opts ...grpc.CallOption) (*RollBackModelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollBackModelResponse)
+	err := c.cc.Invoke(ctx, ModelService_RollBackModel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ModelServiceServer is the server API for ModelService service.
 // All implementations must embed UnimplementedModelServiceServer
 // for forward compatibility.
@@ -112,6 +140,12 @@ type ModelServiceServer interface {
 	// Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
 	// imports.
 	DeleteModel(context.Context, *DeleteModelRequest) (*DeleteModelResponse, error)
+	// Chooses which version of a model answers requests that name none, and a canary that gets a share of them. Replaces
+	// what was chosen before. The server refuses the call unless it is configured to allow imports.
+	RouteModel(context.Context, *RouteModelRequest) (*RouteModelResponse, error)
+	// Ends the canary of a model if there is one; otherwise makes the previous default version the default again. The
+	// server refuses the call unless it is configured to allow imports.
+	RollBackModel(context.Context, *RollBackModelRequest) (*RollBackModelResponse, error)
 	mustEmbedUnimplementedModelServiceServer()
 }
 
@@ -133,6 +167,12 @@ func (UnimplementedModelServiceServer) ImportModel(grpc.ClientStreamingServer[Im
 }
 func (UnimplementedModelServiceServer) DeleteModel(context.Context, *DeleteModelRequest) (*DeleteModelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteModel not implemented")
+}
+func (UnimplementedModelServiceServer) RouteModel(context.Context, *RouteModelRequest) (*RouteModelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RouteModel not implemented")
+}
+func (UnimplementedModelServiceServer) RollBackModel(context.Context, *RollBackModelRequest) (*RollBackModelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollBackModel not implemented")
 }
 func (UnimplementedModelServiceServer) mustEmbedUnimplementedModelServiceServer() {}
 func (UnimplementedModelServiceServer) testEmbeddedByValue()                      {}
@@ -216,6 +256,42 @@ func _ModelService_DeleteModel_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ModelService_RouteModel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RouteModelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ModelServiceServer).RouteModel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ModelService_RouteModel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ModelServiceServer).RouteModel(ctx, req.(*RouteModelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ModelService_RollBackModel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollBackModelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ModelServiceServer).RollBackModel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ModelService_RollBackModel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ModelServiceServer).RollBackModel(ctx, req.(*RollBackModelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ModelService_ServiceDesc is the grpc.ServiceDesc for ModelService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -234,6 +310,14 @@ var ModelService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteModel",
 			Handler:    _ModelService_DeleteModel_Handler,
+		},
+		{
+			MethodName: "RouteModel",
+			Handler:    _ModelService_RouteModel_Handler,
+		},
+		{
+			MethodName: "RollBackModel",
+			Handler:    _ModelService_RollBackModel_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

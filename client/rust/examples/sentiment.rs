@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Explains a sentence with the model `sentiment`: `cargo run --example sentiment [HOST:PORT] [SENTENCE]`.
 
 use lstm_explain_client::{Client, Error, Explain};

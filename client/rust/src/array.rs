@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Arrays, and their form on the wire.
 
 use prost::bytes::Bytes;

@@ -1,12 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The calls.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::{Stream, StreamExt};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::answers::Answers;
 use crate::connection::{Authorization, Builder};
@@ -16,8 +25,9 @@ use crate::explanation::{Explanation, missing};
 use crate::import::Import;
 use crate::proto::explanation_service_client::ExplanationServiceClient;
 use crate::proto::model_service_client::ModelServiceClient;
-use crate::proto::{self, ModelDetail, ModelSummary};
+use crate::proto::{self, ModelDetail, ModelRoute, ModelSummary};
 use crate::retry::Retry;
+use crate::target_set::explanations;
 
 type Authorized = InterceptedService<Channel, Authorization>;
 
@@ -64,31 +74,51 @@ impl Client {
 
     /// Predicts one batch and explains the prediction.
     pub async fn explain(&self, request: Explain) -> Result<Explanation, Error> {
+        if !request.message.targets.is_empty() {
+            let message = "explain takes one target; use explain_many".into();
+            let (code, field) = (Code::InvalidArgument.into(), "targets".into());
+            return Err(Error::of_item(proto::ItemError { code, message, field }));
+        }
+        self.response(request).await?.try_into()
+    }
+
+    /// Predicts one batch and explains it for several targets in one request: an explanation per target, in their
+    /// order.
+    pub async fn explain_many(&self, request: Explain) -> Result<Vec<Explanation>, Error> {
+        if request.message.targets.is_empty() {
+            return Ok(Vec::new());
+        }
+        explanations(&self.response(request).await?)
+    }
+
+    async fn response(&self, request: Explain) -> Result<proto::ExplainResponse, Error> {
         let call = |message| {
             let mut stub = self.explanations.clone();
             async move { stub.explain(message).await }
         };
-        self.unary("Explain", request.message, request.timeout, call).await?.try_into()
+        self.unary("Explain", request.message, request.timeout, call).await
     }
 
     /// Sends many requests over one stream. Each answer carries the id of its request. `timeout`
-    /// applies to the whole stream.
+    /// applies to the whole stream. [`Answers::on_progress`] reports how far long requests are.
     pub fn explain_stream<S>(&self, requests: S, timeout: Option<Duration>) -> Answers
     where
         S: Stream<Item = Explain> + Send + 'static,
     {
         let mut count = 0u64;
+        let reports = Arc::new(AtomicBool::new(false));
+        let asked = reports.clone();
         let messages = requests.map(move |request| {
             let id = request.id.unwrap_or_else(|| count.to_string());
             count += 1;
-            proto::ExplainStreamRequest { id, request: Some(request.message) }
+            proto::ExplainStreamRequest { id, request: Some(request.message), progress: asked.load(Ordering::Relaxed) }
         });
         let mut call = Request::new(messages);
         if let Some(timeout) = timeout {
             call.set_timeout(timeout);
         }
         let mut stub = self.explanations.clone();
-        Answers::new(Box::pin(async move { Ok(stub.explain_stream(call).await?.into_inner()) }))
+        Answers::new(Box::pin(async move { Ok(stub.explain_stream(call).await?.into_inner()) }), reports)
     }
 
     /// Lists all models and versions, including those that failed to load.
@@ -137,6 +167,29 @@ impl Client {
         };
         self.unary("DeleteModel", request, None, call).await?;
         Ok(())
+    }
+
+    /// Chooses which version of a model answers requests that name none, and a canary that gets a share of them. The
+    /// server must allow it. `previous_version` of the route does not count.
+    pub async fn route_model(&self, name: impl Into<String>, route: ModelRoute) -> Result<ModelRoute, Error> {
+        let ModelRoute { default_version, canary_version, canary_share, .. } = route;
+        let request = proto::RouteModelRequest { name: name.into(), default_version, canary_version, canary_share };
+        let call = |message| {
+            let mut stub = self.models.clone();
+            async move { stub.route_model(message).await }
+        };
+        self.unary("RouteModel", request, None, call).await?.route.ok_or_else(|| missing("route"))
+    }
+
+    /// Ends the canary of a model or, if it has none, makes its previous default version the default again. The server
+    /// must allow it.
+    pub async fn roll_back_model(&self, name: impl Into<String>) -> Result<ModelRoute, Error> {
+        let call = |message| {
+            let mut stub = self.models.clone();
+            async move { stub.roll_back_model(message).await }
+        };
+        let request = proto::RollBackModelRequest { name: name.into() };
+        self.unary("RollBackModel", request, None, call).await?.route.ok_or_else(|| missing("route"))
     }
 
     /// One call until its deadline, sent again where the policy says so.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! How a connection is made: security, limits, retries.
 
 use std::net::IpAddr;

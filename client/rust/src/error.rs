@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The errors of this client.
 
 use std::{fmt, time::Duration};

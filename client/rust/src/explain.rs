@@ -1,8 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A request for one explanation.
 
 use std::time::Duration;
 
-use crate::{array::Array, method::Method, proto, target::Target};
+use crate::{array::Array, method::Method, proto, target::Target, target_set::TargetSet};
 
 /// A request for one explanation.
 ///
@@ -53,9 +55,21 @@ impl Explain {
         self
     }
 
+    /// Several targets instead of one, for [`Client::explain_many`](crate::Client::explain_many) and in streams.
+    pub fn targets(mut self, targets: impl IntoIterator<Item = TargetSet>) -> Self {
+        self.message.targets = targets.into_iter().map(|set| set.0).collect();
+        self
+    }
+
     /// An inner value of the graph whose relevance the result also contains.
     pub fn capture(mut self, name: impl Into<String>) -> Self {
         self.message.capture.push(name.into());
+        self
+    }
+
+    /// Asks for a receipt of the answer. The server needs a key to sign it.
+    pub fn receipt(mut self) -> Self {
+        self.message.receipt = true;
         self
     }
 

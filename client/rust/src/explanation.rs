@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The explanation of one batch.
 
 use std::collections::BTreeMap;
@@ -40,6 +42,9 @@ pub struct Explanation {
     /// `probability` (the output converted to a probability). Empty if the server is older than
     /// this field.
     pub explained_quantity: String,
+    /// A signed record of the answer, if the request asked for one, which `lstm-explain verify` checks; otherwise
+    /// empty.
+    pub receipt: String,
 }
 
 /// For every sample: explained = inputs + initial_states + absorbed + residual. Every array has shape `[batch]`.
@@ -76,6 +81,7 @@ impl TryFrom<proto::ExplainResponse> for Explanation {
             target: response.target,
             warnings: response.warnings,
             explained_quantity: response.explained_quantity,
+            receipt: response.receipt,
             model: response.model,
             version: response.version,
         })

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! A model on its way to the server.
 
 use prost::bytes::Bytes;

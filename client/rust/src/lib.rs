@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Client of the explanation server, which returns predictions together with their explanations.
 //!
 //! ```no_run
@@ -25,9 +27,11 @@ mod error;
 mod explain;
 mod explanation;
 mod import;
+mod measure;
 mod method;
 mod retry;
 mod target;
+mod target_set;
 
 pub use answers::{Answer, Answers};
 pub use array::{Array, Data, Element};
@@ -37,9 +41,11 @@ pub use error::{Error, ErrorKind};
 pub use explain::Explain;
 pub use explanation::{Explanation, Ledger};
 pub use import::Import;
+pub use measure::Measure;
 pub use method::*;
-pub use proto::{ModelDetail, ModelState, ModelSummary};
+pub use proto::{MeasureKind, ModelDetail, ModelRoute, ModelState, ModelSummary};
 pub use target::Target;
+pub use target_set::{Every, TargetSet};
 pub use tonic::{Code, Status};
 
 /// The messages of the wire, generated from `proto/` of the repository.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Sends a call again where the published service config says so; tonic has nothing for that built in.
 //!
 //! The rules are those of gRPC (gRFC A6): exponential backoff with jitter, the server's pushback obeyed, and no retry

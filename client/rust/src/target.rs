@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What is explained.
 
-use crate::{array::Array, proto};
+use crate::{array::Array, measure::Measure, proto};
 
 /// Selects what to explain: one scalar per sample, taken from one output of the model. Parts that
 /// are omitted take the defaults of the model; the default index is the largest entry on the last
@@ -52,6 +54,12 @@ impl Target {
     pub fn batch_axis(mut self, axis: impl Into<Option<i32>>) -> Self {
         self.0.batch_axis = axis.into();
         self.0.no_batch_axis = self.0.batch_axis.is_none();
+        self
+    }
+
+    /// Explains a number of the whole output instead of an entry.
+    pub fn measure(mut self, measure: Measure) -> Self {
+        self.0.measure = Some(measure.0);
         self
     }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! What a caller sees of a server that is not there, does not answer, or may not be told a token.
 
 use std::time::Duration;

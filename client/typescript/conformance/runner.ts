@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** Runs the conformance cases through the TypeScript client; tests/conformance/README.md says what goes in and out. */
 
 import { createHash } from "node:crypto";
@@ -9,7 +11,7 @@ import { status as Status } from "@grpc/grpc-js";
 
 import * as explanation from "../src/generated/lstm_explain/v1/explanation.js";
 import * as modelStubs from "../src/generated/lstm_explain/v1/model.js";
-import { type Answer, Client, ExplainError, type Method, type ModelDetail, ModelNotFound, type Request, type Result, type Target, type Tensor, type TensorLike } from "../src/index.js";
+import { type Answer, Client, ExplainError, type Measure, type Method, type ModelDetail, ModelNotFound, type ModelRoute, type Request, type Result, type Target, type TargetSet, type Tensor, type TensorLike } from "../src/index.js";
 import { littleEndian } from "../src/tensor.js";
 
 const SENTENCE = "neither funny nor suspenseful nor particularly well-drawn";
@@ -79,13 +81,27 @@ function toTarget(json: Json): Target | undefined {
       weights: json.weights && toTensor(json.weights),
       batchAxis: json.no_batch_axis ? null : json.batch_axis,
       preActivation: json.pre_activation,
+      measure: toMeasure(json.measure),
     }
   );
 }
 
+function toMeasure(json: Json): Measure | undefined {
+  if (json === undefined) {
+    return undefined;
+  }
+  const { kind, input, tensor, ahead } = json;
+  const reference = input ? { input } : tensor && { tensor: toTensor(tensor) };
+  return { kind: camel(kind) as Measure["kind"], reference, ahead };
+}
+
+function toTargetSet({ target, every }: Json): TargetSet {
+  return every ? { every: { ...every, target: toTarget(every.target) } } : toTarget(target);
+}
+
 function toRequest(json: Json, id?: string): Request {
-  const { model, version, capture } = json;
-  return { model, version, capture, inputs: allTensors(json.inputs), method: toMethod(json.method), target: toTarget(json.target), id };
+  const { model, version, capture, receipt } = json;
+  return { model, version, capture, receipt, inputs: allTensors(json.inputs), method: toMethod(json.method), target: toTarget(json.target), targets: json.targets?.map(toTargetSet), id };
 }
 
 // --- what has to come ---
@@ -136,6 +152,9 @@ function checkResult(received: Result, expected: Json): void {
   if (expected.explained_quantity !== undefined) {
     same("explained_quantity", received.explainedQuantity, expected.explained_quantity);
   }
+  if (expected.receipt !== undefined) {
+    same("whether the receipt is as expected", expected.receipt === "" ? received.receipt === "" : received.receipt.includes(expected.receipt), true);
+  }
   if (expected.explained) {
     checkTensor("explained", scalars(received.explained), expected.explained);
   }
@@ -153,6 +172,13 @@ function checkResult(received: Result, expected: Json): void {
       }
     });
   }
+}
+
+/** Checks a result per target; the number of the target precedes the names of the hashes. */
+function checkResults(received: Result[], expected: Json, prefix = ""): Hashes {
+  same("the number of results", received.length, expected.results.length);
+  received.forEach((result, i) => checkResult(result, expected.results[i]));
+  return Object.assign({}, ...received.map((result, i) => hashes(result, `${prefix}${i}/`)));
 }
 
 function checkDetail(received: ModelDetail, expected: Json = {}): void {
@@ -195,10 +221,30 @@ async function explain(client: Client, { request, expect = {} }: Json): Promise<
   return hashes(received);
 }
 
-async function explainStream(client: Client, { requests, answers }: Json): Promise<Hashes> {
+async function explainMany(client: Client, { request, expect = {} }: Json): Promise<Hashes> {
+  const asked = toRequest(request);
+  const received = await client.explainMany(asked);
+  const found = checkResults(received, expect);
+  for (const [number, single] of expect.singles.entries()) {
+    const alone = await client.explain({ ...asked, targets: undefined, target: toTarget(single) });
+    same(`relevance of target ${number}`, hashes(received[number] as Result), hashes(alone));
+  }
+  return found;
+}
+
+async function explainStream(client: Client, { requests, answers, progress }: Json): Promise<Hashes> {
   const received: Answer[] = [];
-  for await (const answer of client.explainStream(requests.map((item: Json) => toRequest(item.request, item.id)))) {
+  const reported = new Set<string>();
+  const onProgress = (id: string, done: number, total: number) => {
+    reported.add(id);
+    same(`progress of ${id}`, [0 <= done, done <= total, received.some((answer) => answer.id === id)], [true, true, false]);
+  };
+  const asked = requests.map((item: Json) => toRequest(item.request, item.id));
+  for await (const answer of client.explainStream(asked, progress ? { onProgress } : {})) {
     received.push(answer);
+  }
+  if (progress) {
+    same("progress", [...reported].sort(), progress);
   }
   same("answers", received.map(({ id }) => id).sort(), Object.keys(answers).sort());
   let found: Hashes = {};
@@ -208,6 +254,8 @@ async function explainStream(client: Client, { requests, answers }: Json): Promi
       checkError(answer.error, expected.expect_error);
     } else if (answer.error) {
       throw answer.error;
+    } else if (answer.results) {
+      found = { ...found, ...checkResults(answer.results, expected.expect, `${answer.id}/`) };
     } else {
       checkResult(answer.result, expected.expect);
       found = { ...found, ...hashes(answer.result, `${answer.id}/`) };
@@ -252,12 +300,37 @@ async function importModel(client: Client, test: Json): Promise<Hashes> {
   throw new Wrong("the model answers after it was deleted");
 }
 
+function toRoute(said: Json): ModelRoute {
+  return {
+    defaultVersion: said.default_version,
+    canaryVersion: said.canary_version,
+    canaryShare: said.canary_share,
+    previousVersion: said.previous_version ?? "",
+  };
+}
+
+async function routeModel(client: Client, { model: name, route, expect }: Json): Promise<Hashes> {
+  const chosen = await client.routeModel(name, toRoute(route));
+  const back = await client.rollBackModel(name);
+  for (const [received, expected] of [
+    [chosen, toRoute(expect.route)],
+    [back, toRoute(expect.rolled_back)],
+  ]) {
+    if (!isDeepStrictEqual(received, expected)) {
+      throw new Wrong(`the route is ${JSON.stringify(received)}, expected ${JSON.stringify(expected)}`);
+    }
+  }
+  return {};
+}
+
 const CALLS: Record<string, (client: Client, test: Json) => Promise<Hashes>> = {
   explain,
+  explain_many: explainMany,
   explain_stream: explainStream,
   models,
   model,
   import_model: importModel,
+  route_model: routeModel,
 };
 
 async function run(test: Json): Promise<Hashes> {

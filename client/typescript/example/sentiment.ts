@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** Explains a sentence with the model sentiment: npm run example -- [ADDRESS] [SENTENCE] */
 
 import { Client, numbers } from "../src/index.js";

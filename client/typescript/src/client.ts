@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** The client. */
 
 import { once } from "node:events";
@@ -9,9 +11,10 @@ import { Cancelled, ExplainError, fromCall, InvalidRequest, MalformedResponse, t
 import * as explanations from "./generated/lstm_explain/v1/explanation.js";
 import * as modelStubs from "./generated/lstm_explain/v1/model.js";
 import { type Method, toWire as methodToWire } from "./method.js";
-import { detail, type Import, importMessages, type ModelDetail, type ModelSummary, summary } from "./models.js";
+import { detail, type Import, importMessages, type ModelDetail, type ModelRoute, type ModelSummary, route, summary } from "./models.js";
 import { fromResponse, type Result } from "./result.js";
 import { type Target, toWire as targetToWire } from "./target.js";
+import { resultsOf, type TargetSet, toWire as targetsToWire } from "./targets.js";
 import { allToWire, type TensorLike } from "./tensor.js";
 
 /** A request for one explanation. */
@@ -28,8 +31,12 @@ export interface Request {
   method?: Method;
   /** A number is a position in the default output. Default: the default of the model. */
   target?: Target | number;
+  /** Several targets, for `explainMany` and in streams. */
+  targets?: readonly TargetSet[];
   /** Names of inner values whose relevance the result also contains. */
   capture?: readonly string[];
+  /** Asks for a receipt of the answer. The server needs a key to sign it. */
+  receipt?: boolean;
   /** Identifies the answer in a stream. By default, the position of the request in the stream, from "0". */
   id?: string;
 }
@@ -40,8 +47,16 @@ export interface Options {
   signal?: AbortSignal;
 }
 
-/** The answer to one request of a stream: a result or an error. */
-export type Answer = { id: string; result: Result; error?: undefined } | { id: string; error: ExplainError; result?: undefined };
+export interface StreamOptions extends Options {
+  /** Hears, at most ten times a second, how often the model has run for a long request, and will run in all. */
+  onProgress?: (id: string, done: number, total: number) => void;
+}
+
+/** The answer to one request of a stream: a result, the results of a request with `targets`, or an error. */
+export type Answer =
+  | { id: string; result: Result; results?: undefined; error?: undefined }
+  | { id: string; results: Result[]; result?: undefined; error?: undefined }
+  | { id: string; error: ExplainError; result?: undefined; results?: undefined };
 
 interface Cancellable {
   cancel(): void;
@@ -77,8 +92,23 @@ export class Client implements Disposable {
 
   /** Predicts one batch and explains the prediction. */
   async explain(request: Request, options: Options = {}): Promise<Result> {
+    if (request.targets !== undefined) {
+      throw new InvalidRequest("explain takes one target; use explainMany", { field: "targets" });
+    }
     const message = toMessage(request);
     return fromResponse(await this.#unary(this.#explanations.explain, this.#explanations, message, options));
+  }
+
+  /**
+   * Predicts one batch and explains it for several targets in one request: a result per target, in their order. The
+   * results share the outputs.
+   */
+  async explainMany(request: Request, options: Options = {}): Promise<Result[]> {
+    const message = toMessage(request);
+    if (message.targets.length === 0) {
+      return [];
+    }
+    return resultsOf(await this.#unary(this.#explanations.explain, this.#explanations, message, options));
   }
 
   /**
@@ -88,16 +118,21 @@ export class Client implements Disposable {
    */
   async *explainStream(
     requests: Iterable<Request> | AsyncIterable<Request>,
-    options: Options = {},
+    options: StreamOptions = {},
   ): AsyncGenerator<Answer, void, undefined> {
     const call = this.#explanations.explainStream(await this.#metadata(), callOptions(options));
     const release = cancelOn(call, options.signal);
     const unsent: Answer[] = [];
-    const sending = this.#send(call, requests, unsent);
+    const sending = this.#send(call, streamMessages(requests, unsent, options.onProgress !== undefined));
     try {
       for await (const response of call as AsyncIterable<explanations.ExplainStreamResponse>) {
         yield* unsent.splice(0);
-        yield toAnswer(response);
+        if (response.result?.$case === "progress") {
+          const { done, total } = response.result.value;
+          options.onProgress?.(response.id, Number(done), Number(total));
+        } else {
+          yield toAnswer(response.id, response.result);
+        }
       }
       await sending;
       yield* unsent.splice(0);
@@ -151,6 +186,27 @@ export class Client implements Disposable {
     await this.#unary(this.#models.deleteModel, this.#models, { name, version }, options);
   }
 
+  /**
+   * Chooses which version of a model answers requests that name none, and a canary that gets a share of them. What is
+   * left out is empty. The server must allow it.
+   */
+  async routeModel(
+    name: string,
+    { defaultVersion = "", canaryVersion = "", canaryShare = 0 }: Partial<ModelRoute>,
+    options: Options = {},
+  ): Promise<ModelRoute> {
+    const request = { name, defaultVersion, canaryVersion, canaryShare };
+    return route((await this.#unary(this.#models.routeModel, this.#models, request, options)).route);
+  }
+
+  /**
+   * Ends the canary of a model or, if it has none, makes its previous default version the default again. The server
+   * must allow it.
+   */
+  async rollBackModel(name: string, options: Options = {}): Promise<ModelRoute> {
+    return route((await this.#unary(this.#models.rollBackModel, this.#models, { name }, options)).route);
+  }
+
   /** Closes the connection. */
   close(): void {
     this.#models.close();
@@ -180,14 +236,12 @@ export class Client implements Disposable {
     });
   }
 
-  /** The client itself answers requests that cannot be built, as the server would. */
   async #send(
     call: { write(message: explanations.ExplainStreamRequest): boolean; end(): void } & NodeJS.EventEmitter,
-    requests: Iterable<Request> | AsyncIterable<Request>,
-    unsent: Answer[],
+    messages: AsyncIterable<explanations.ExplainStreamRequest>,
   ): Promise<void> {
     try {
-      await feed(call, streamMessages(requests, unsent));
+      await feed(call, messages);
     } finally {
       call.end();
     }
@@ -203,16 +257,18 @@ export class Client implements Disposable {
   }
 }
 
+/** The client itself answers requests that cannot be built, as the server would. */
 async function* streamMessages(
   requests: Iterable<Request> | AsyncIterable<Request>,
   unsent: Answer[],
+  progress: boolean,
 ): AsyncGenerator<explanations.ExplainStreamRequest> {
   let number = 0;
   for await (const item of requests) {
     const id = item.id ?? String(number);
     number += 1;
     try {
-      yield { id, request: toMessage(item) };
+      yield { id, request: toMessage(item), progress };
     } catch (error) {
       if (!(error instanceof ExplainError)) {
         throw error;
@@ -251,10 +307,14 @@ function toMessage(request: Request): explanations.ExplainRequest {
     target: request.target === undefined ? undefined : targetToWire(request.target),
     capture: [...(request.capture ?? [])],
     parameters: {},
+    targets: targetsToWire(request.targets ?? []),
+    receipt: request.receipt ?? false,
   };
 }
 
-function toAnswer({ id, result }: explanations.ExplainStreamResponse): Answer {
+type Received = Exclude<explanations.ExplainStreamResponse["result"], { $case: "progress" }>;
+
+function toAnswer(id: string, result: Received): Answer {
   if (result?.$case === "error") {
     const { code, message, field } = result.value;
     return { id, error: typed(code, message, { field }) };
@@ -263,7 +323,8 @@ function toAnswer({ id, result }: explanations.ExplainStreamResponse): Answer {
     if (result === undefined) {
       throw new MalformedResponse(`the answer to "${id}" is empty`);
     }
-    return { id, result: fromResponse(result.value) };
+    const { value } = result;
+    return value.targets.length > 0 ? { id, results: resultsOf(value) } : { id, result: fromResponse(value) };
   } catch (error) {
     if (error instanceof ExplainError) {
       return { id, error };

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** How a connection is opened: security, limits, retries. */
 
 import { readFileSync } from "node:fs";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /**
  * The errors that the client throws: ExplainError, and subclasses for errors that callers may want to handle
  * separately.

@@ -4,7 +4,7 @@
 
 import { InvalidRequest } from "./errors.js";
 import type * as wire from "./generated/lstm_explain/v1/method.js";
-import { choice, chosen, mapped, whole } from "./parameters.js";
+import { choice, chosen, mapped, only, whole } from "./parameters.js";
 import { allFromWire, allToWire, type TensorLike } from "./tensor.js";
 
 /** Tensors by the name of an input. */
@@ -252,18 +252,25 @@ export type Rule =
 function ruleToWire(rule: Rule): wire.Rule {
   switch (rule.name) {
     case "epsilon":
+      only(rule, ["name", "epsilon"], "method.epsilon");
       return { rule: { $case: "epsilon", value: { epsilon: rule.epsilon } } };
     case "gamma":
+      only(rule, ["name", "gamma"], "method.gamma");
       return { rule: { $case: "gamma", value: { gamma: rule.gamma } } };
     case "zPlus":
+      only(rule, ["name"], "method.zPlus");
       return { rule: { $case: "zPlus", value: {} } };
     case "alphaBeta":
+      only(rule, ["name", "alpha", "beta"], "method.alphaBeta");
       return { rule: { $case: "alphaBeta", value: { alpha: rule.alpha, beta: rule.beta } } };
     case "flat":
+      only(rule, ["name"], "method.flat");
       return { rule: { $case: "flat", value: {} } };
     case "zBox":
+      only(rule, ["name", "low", "high"], "method.zBox");
       return { rule: { $case: "zBox", value: { low: rule.low, high: rule.high } } };
     case "wSquare":
+      only(rule, ["name"], "method.wSquare");
       return { rule: { $case: "wSquare", value: {} } };
     default:
       throw new InvalidRequest(`there is no rule "${(rule as { name: unknown }).name}"`, { field: "method" });
@@ -326,6 +333,11 @@ export type Method =
 export function toWire(method: Method): wire.Method {
   switch (method.name) {
     case "lrp":
+      only(
+        method,
+        ["name", "productRule", "epsilon", "biasFactor", "composite", "stabiliser", "cellStabiliser", "layerStabiliser", "ceiling"],
+        "method.lrp",
+      );
       return {
         method: {
           $case: "lrp",
@@ -342,10 +354,13 @@ export function toWire(method: Method): wire.Method {
         },
       };
     case "gradient":
+      only(method, ["name"], "method.gradient");
       return { method: { $case: "gradient", value: {} } };
     case "gradientTimesInput":
+      only(method, ["name"], "method.gradientTimesInput");
       return { method: { $case: "gradientTimesInput", value: {} } };
     case "integratedGradients":
+      only(method, ["name", "steps", "baseline", "maxSteps", "background"], "method.integratedGradients");
       return {
         method: {
           $case: "integratedGradients",
@@ -358,6 +373,7 @@ export function toWire(method: Method): wire.Method {
         },
       };
     case "smoothGrad":
+      only(method, ["name", "samples", "noise", "seed"], "method.smoothGrad");
       return {
         method: {
           $case: "smoothGrad",
@@ -369,6 +385,7 @@ export function toWire(method: Method): wire.Method {
         },
       };
     case "occlusion":
+      only(method, ["name", "window", "baseline", "of", "over", "background"], "method.occlusion");
       return {
         method: {
           $case: "occlusion",
@@ -382,6 +399,7 @@ export function toWire(method: Method): wire.Method {
         },
       };
     case "shapleySampling":
+      only(method, ["name", "permutations", "seed", "baseline", "over", "background"], "method.shapleySampling");
       return {
         method: {
           $case: "shapleySampling",
@@ -395,6 +413,7 @@ export function toWire(method: Method): wire.Method {
         },
       };
     case "contextualDecomposition":
+      only(method, ["name", "span"], "method.contextualDecomposition");
       return {
         method: {
           $case: "contextualDecomposition",
@@ -402,6 +421,7 @@ export function toWire(method: Method): wire.Method {
         },
       };
     case "gradientShap":
+      only(method, ["name", "samples", "seed", "baseline", "background"], "method.gradientShap");
       return {
         method: {
           $case: "gradientShap",
@@ -489,6 +509,7 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
 }
 
 function compositeToWire(composite: Composite): wire.Composite {
+  only(composite, ["rules", "first"], "method.composite");
   return {
     rules: mapped(composite.rules, ruleToWire),
     first: composite.first && ruleToWire(composite.first),
@@ -503,6 +524,7 @@ function compositeFromWire(message: wire.Composite | undefined): Composite | und
 }
 
 function backgroundToWire(background: Background): wire.Background {
+  only(background, ["samples", "draws", "seed"], "method.background");
   return {
     samples: allToWire(background.samples ?? {}, "method.background.samples"),
     draws: background.draws,
@@ -519,6 +541,7 @@ function backgroundFromWire(message: wire.Background | undefined): Background | 
 }
 
 function spanToWire(span: Span): wire.Span {
+  only(span, ["start", "end"], "method.span");
   return {
     start: span.start,
     end: span.end,

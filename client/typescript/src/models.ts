@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** What the server says about its models, and how one is sent there. */
 
 import { createHash } from "node:crypto";
@@ -16,6 +18,24 @@ export interface ModelSummary {
   state: "unspecified" | "loading" | "ready" | "failed" | "unloaded";
   reason: string;
   description: string;
+  /** Over the files of the version: the same wherever the same files are served. */
+  digest: string;
+  /** Whether this version answers requests that name none. */
+  isDefault: boolean;
+  /** The share of these requests that it gets as the canary, from 0 to 1. */
+  canaryShare: number;
+}
+
+/** Which version of a model answers requests that name none. */
+export interface ModelRoute {
+  /** Empty for the newest version that is ready. */
+  defaultVersion: string;
+  /** Empty for none. */
+  canaryVersion: string;
+  /** The share of the requests that the canary gets, from 0 to 1. */
+  canaryShare: number;
+  /** The default version before the last change of it; in answers only. */
+  previousVersion: string;
 }
 
 /** An input or output; symbolic axes are strings. */
@@ -60,6 +80,11 @@ export interface ModelDetail extends ModelSummary {
    * model has no background set.
    */
   backgroundSamples: Record<string, number>;
+  /**
+   * Maps the name of an input to examples of it, as text: a text for an input that accepts text, for others a table as
+   * CSV, with a line per time step.
+   */
+  examples: Record<string, string[]>;
 }
 
 /** A model to add to the server. */
@@ -80,7 +105,14 @@ const CHUNK = 1 << 20;
 
 export function summary(message: wire.ModelSummary | undefined): ModelSummary {
   const { name = "", version = "", state = 0, reason = "", description = "" } = message ?? {};
-  return { name, version, state: STATES[state] ?? "unspecified", reason, description };
+  const { digest = "", isDefault = false, canaryShare = 0 } = message ?? {};
+  const known = STATES[state] ?? "unspecified";
+  return { name, version, state: known, reason, description, digest, isDefault, canaryShare };
+}
+
+export function route(message: wire.ModelRoute | undefined): ModelRoute {
+  const { defaultVersion = "", canaryVersion = "", canaryShare = 0, previousVersion = "" } = message ?? {};
+  return { defaultVersion, canaryVersion, canaryShare, previousVersion };
 }
 
 export function detail(message: wire.ModelDetail | undefined): ModelDetail {
@@ -101,6 +133,7 @@ export function detail(message: wire.ModelDetail | undefined): ModelDetail {
     guessedAxes: said.guessedAxes,
     units: names(said.units),
     backgroundSamples: said.backgroundSamples,
+    examples: names(said.examples),
   };
 }
 

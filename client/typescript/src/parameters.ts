@@ -1,6 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** What all methods' parameters go through on their way to the wire and back. */
 
 import { InvalidRequest } from "./errors.js";
+
+/** Throws for a key that is not among `known`: plain JavaScript has no types that would refuse it. */
+export function only(given: object, known: readonly string[], field: string): void {
+  for (const key of Object.keys(given)) {
+    if (!known.includes(key)) {
+      const wanted = known.length > 0 ? known.join(", ") : "none";
+      throw new InvalidRequest(`unknown parameter "${key}" of ${field}; it has ${wanted}`, { field: `${field}.${key}` });
+    }
+  }
+}
 
 /** The wire numbers choices from 1; 0 is the server's default. */
 export function choice<T extends string>(choices: readonly T[], value: T | undefined, field: string): number {

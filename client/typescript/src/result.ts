@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** The answer to a request. */
 
 import { MalformedResponse } from "./errors.js";
@@ -52,6 +54,8 @@ export interface Result {
    * probability). Empty if the server is older than this field.
    */
   explainedQuantity: string;
+  /** A signed record of the answer, if the request asked for one, which `lstm-explain verify` checks; otherwise empty. */
+  receipt: string;
 }
 
 /** The result of a response. */
@@ -77,6 +81,7 @@ export function fromResponse(response: wire.ExplainResponse): Result {
     target: targetFromWire(response.target),
     warnings: response.warnings,
     explainedQuantity: response.explainedQuantity,
+    receipt: response.receipt,
   };
 }
 

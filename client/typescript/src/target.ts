@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** What to explain: one scalar per sample. */
 
 import * as wire from "./generated/lstm_explain/v1/explanation.js";
@@ -26,6 +28,45 @@ export interface Target {
   batchAxis?: number | null;
   /** Explains the value before the final activation (such as Softmax, Sigmoid or Exp) of the output. Default: true. */
   preActivation?: boolean;
+  /** Explains a number of the whole output instead of an entry. */
+  measure?: Measure;
+}
+
+/** A number of the output of each sample: an error, a norm, or the probability of an entry. */
+export interface Measure {
+  /**
+   * An error against the reference, a norm of all entries, or the probability of the entry at the target's `indices` by
+   * the softmax over the last axis, or its logarithm.
+   */
+  kind: "meanSquaredError" | "meanAbsoluteError" | "l1Norm" | "l2Norm" | "logProbability" | "probability";
+  /** For an error: the name of an input, or an array of the shape of the output or of that of one sample. */
+  reference?: { input: string } | { tensor: TensorLike };
+  /** For an error against an input: how many time steps the output is ahead of it. */
+  ahead?: number;
+}
+
+const KINDS: Record<Measure["kind"], wire.MeasureKind> = {
+  meanSquaredError: wire.MeasureKind.MEASURE_KIND_MEAN_SQUARED_ERROR,
+  meanAbsoluteError: wire.MeasureKind.MEASURE_KIND_MEAN_ABSOLUTE_ERROR,
+  l1Norm: wire.MeasureKind.MEASURE_KIND_L1_NORM,
+  l2Norm: wire.MeasureKind.MEASURE_KIND_L2_NORM,
+  logProbability: wire.MeasureKind.MEASURE_KIND_LOG_PROBABILITY,
+  probability: wire.MeasureKind.MEASURE_KIND_PROBABILITY,
+};
+
+function measureToWire({ kind, reference, ahead = 0 }: Measure): wire.Measure {
+  const out: wire.Measure = { kind: KINDS[kind], reference: undefined, ahead };
+  if (reference !== undefined && "input" in reference) {
+    out.reference = { $case: "input", value: reference.input };
+  } else if (reference !== undefined) {
+    out.reference = { $case: "tensor", value: tensorToWire(reference.tensor, "", "target.measure.tensor") };
+  }
+  return out;
+}
+
+function measureFromWire({ kind, reference, ahead }: wire.Measure): Measure | undefined {
+  const name = (Object.keys(KINDS) as Measure["kind"][]).find((one) => KINDS[one] === kind);
+  return name && { kind: name, reference: reference?.$case === "input" ? { input: reference.value } : undefined, ahead };
 }
 
 /** The message of a target; a number is a position in the default output. */
@@ -39,6 +80,7 @@ export function toWire(target: Target | number): wire.Target {
     batchAxis: said.batchAxis ?? undefined,
     noBatchAxis: said.batchAxis === null,
     preActivation: said.preActivation,
+    measure: said.measure && measureToWire(said.measure),
   };
 }
 
@@ -52,6 +94,7 @@ export function fromWire(message: wire.Target | undefined): Target | undefined {
       weights: message.weights && tensorFromWire(message.weights),
       batchAxis: message.noBatchAxis ? null : message.batchAxis,
       preActivation: message.preActivation,
+      measure: message.measure && measureFromWire(message.measure),
     }
   );
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /** Arrays to the wire's tensors and back. */
 
 import { endianness } from "node:os";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -52,6 +54,22 @@ test("a damaged answer is an error", () => {
   const words = { name: "x", dtype: DataType.DATA_TYPE_STRING, shape: [1n], data: Buffer.from([9, 0, 0, 0, 97]) };
   for (const message of [float, words, { ...float, dtype: 99 as DataType }, { ...float, shape: [-2n] }]) {
     assert.throws(() => fromWire(message), MalformedResponse);
+  }
+});
+
+test("an unknown parameter is refused, also in plain JavaScript", () => {
+  const span = { start: 0, end: 2, length: 2 };
+  const bad = [
+    [{ name: "lrp", eps: 3 }, "method.lrp.eps"],
+    [{ name: "gradient", steps: 3 }, "method.gradient.steps"],
+    [{ name: "contextualDecomposition", span }, "method.span.length"],
+    [{ name: "lrp", composite: { rules: { Gemm: { name: "gamma", epsilon: 1 } } } }, "method.gamma.epsilon"],
+  ] as const;
+  for (const [method, field] of bad) {
+    assert.throws(
+      () => methodToWire(method as unknown as Method),
+      (error) => error instanceof InvalidRequest && error.field === field,
+    );
   }
 });
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// @file Cancels calls from another thread.
 #pragma once
 

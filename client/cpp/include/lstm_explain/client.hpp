@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// @file
 /// The connection to a server, and the calls.
 ///
@@ -81,10 +83,16 @@ class Client {
   /// Predicts one batch and explains the prediction.
   Result explain(const Request& request, const CallOptions& options = {}) const;
 
+  /// Predicts one batch and explains it for request.targets in one request: a result per target, in their order.
+  std::vector<Result> explain_many(const Request& request, const CallOptions& options = {}) const;
+
   /// Sends the requests that `next` returns over one stream, until it returns none; see AnswerStream.
-  AnswerStream explain_stream(std::function<std::optional<Request>()> next, const CallOptions& options = {}) const;
+  /// @param progress hears of long requests, in a thread of the stream; see ProgressReport.
+  AnswerStream explain_stream(std::function<std::optional<Request>()> next, const CallOptions& options = {},
+                              ProgressReport progress = {}) const;
   /// Does the same for existing requests.
-  AnswerStream explain_stream(std::vector<Request> requests, const CallOptions& options = {}) const;
+  AnswerStream explain_stream(std::vector<Request> requests, const CallOptions& options = {},
+                              ProgressReport progress = {}) const;
 
   /// Lists all models and versions, including those that failed to load.
   std::vector<ModelSummary> models(const CallOptions& options = {}) const;
@@ -97,6 +105,14 @@ class Client {
 
   /// Removes a version, or all versions if the version is empty. The server must allow it.
   void delete_model(const std::string& name, const std::string& version = {}, const CallOptions& options = {}) const;
+
+  /// Chooses which version of a model answers requests that name none, and a canary that gets a share of them. The
+  /// server must allow it.
+  ModelRoute route_model(const std::string& name, const ModelRoute& route, const CallOptions& options = {}) const;
+
+  /// Ends the canary of a model or, if it has none, makes its previous default version the default again. The server
+  /// must allow it.
+  ModelRoute roll_back_model(const std::string& name, const CallOptions& options = {}) const;
 
  private:
   std::shared_ptr<const struct Connection> connection_;

@@ -1,23 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// @file
 /// The answers to many requests.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "lstm_explain/error.hpp"
 #include "lstm_explain/explain.hpp"
 
 namespace lstm_explain {
 
-/// The answer to one request: a result or an error.
+/// The answer to one request: a result, the results of a request with several targets, or an error.
 class Answer {
  public:
   Answer(std::string id, Result result) : id_(std::move(id)), result_(std::move(result)) {}
+  Answer(std::string id, std::vector<Result> results) : id_(std::move(id)), results_(std::move(results)) {}
   Answer(std::string id, Error error) : id_(std::move(id)), error_(std::move(error)) {}
 
   /// The id of the request.
@@ -25,17 +31,30 @@ class Answer {
   bool ok() const { return !error_; }
   /// The error, or null.
   const Error* error() const { return error_ ? &*error_ : nullptr; }
+  /// The result of a request for one target.
   /// @throws the error that the unary call would throw, if there is no result.
   const Result& result() const {
     if (error_) error_->raise();
-    return *result_;
+    return result_.value();
+  }
+  /// A result per target of a request for several.
+  /// @throws the error that the unary call would throw, if there are none.
+  const std::vector<Result>& results() const {
+    if (error_) error_->raise();
+    return results_;
   }
 
  private:
   std::string id_;
   std::optional<Result> result_;
+  std::vector<Result> results_;
   std::optional<Error> error_;
 };
+
+/// Receives the progress of a long request before its answer, at most ten times a second: the id of the request, how
+/// often the model has run on the batch, and how often it is expected to run in all. Only methods that run the model many
+/// times report. next() rethrows what it throws.
+using ProgressReport = std::function<void(const std::string& id, std::int64_t done, std::int64_t total)>;
 
 /// Answers in the order in which they become ready. A request that fails has an answer with its error, and the stream
 /// continues. An exception means that the stream itself broke.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -18,7 +20,9 @@ type request struct {
 	Inputs         map[string]tensor
 	Method         *method
 	Target         *target
+	Targets        []targetSet
 	Capture        []string
+	Receipt        bool
 	Deadline       int `json:"deadline_ms"`
 	Cancel         int `json:"cancel_after_ms"`
 }
@@ -36,6 +40,20 @@ type target struct {
 	BatchAxis     *int32 `json:"batch_axis"`
 	NoBatchAxis   bool   `json:"no_batch_axis"`
 	PreActivation *bool  `json:"pre_activation"`
+	Measure       *struct {
+		Kind, Input string
+		Tensor      *tensor
+		Ahead       int32
+	}
+}
+
+type targetSet struct {
+	Target *target
+	Every  *struct {
+		Axis    *int32
+		Entries []int64
+		Target  *target
+	}
 }
 
 type expectation struct {
@@ -45,9 +63,16 @@ type expectation struct {
 	Ledger                               map[string]json.RawMessage
 	Models                               []map[string]string
 	Detail                               map[string]json.RawMessage
+	Route                                route
+	RolledBack                           route `json:"rolled_back"`
 	// Warnings are the beginnings of all warnings that the response must have; nil accepts any warnings.
 	Warnings []string
+	// Receipt is a part of the receipt; empty: there must be none; nil: anything.
+	Receipt  *string
 	Quantity *string `json:"explained_quantity"`
+	// Results are those of several targets. Singles are targets that, each asked alone, have the same relevance.
+	Results []expectation
+	Singles []target
 }
 
 type failure struct{ Code, Field, Word string }
@@ -55,6 +80,13 @@ type failure struct{ Code, Field, Word string }
 type outcome struct {
 	Expect expectation
 	Error  *failure `json:"expect_error"`
+}
+
+type route struct {
+	DefaultVersion  string  `json:"default_version"`
+	CanaryVersion   string  `json:"canary_version"`
+	CanaryShare     float64 `json:"canary_share"`
+	PreviousVersion string  `json:"previous_version"`
 }
 
 type testCase struct {
@@ -67,9 +99,12 @@ type testCase struct {
 		ID      string
 		Request request
 	}
-	Answers        map[string]outcome
+	Answers map[string]outcome
+	// Progress lists the requests of a stream that report their progress; nil: it is not asked for.
+	Progress       []string
 	Model, Version string
 	Import         struct{ Name, Version, Model, Config string }
+	Route          route
 }
 
 type hashes map[string]string

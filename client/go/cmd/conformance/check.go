@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -7,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -14,7 +17,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	lx "lstmexplain"
+	lx "github.com/lstm-explain/lstm-explain/client/go"
 )
 
 // Compares a response with the expected one.
@@ -51,12 +54,32 @@ func (w expectation) check(received *lx.Result) error {
 	if w.Quantity != nil && received.ExplainedQuantity != *w.Quantity {
 		return fmt.Errorf("explained_quantity: %q received, expected %q", received.ExplainedQuantity, *w.Quantity)
 	}
+	if part := w.Receipt; part != nil {
+		if (received.Receipt == "") != (*part == "") || !strings.Contains(received.Receipt, *part) {
+			return fmt.Errorf("receipt: %q received, expected %q", received.Receipt, *part)
+		}
+	}
 	if w.Explained != nil {
 		if err := w.Explained.check("explained", lx.Array(received.Explained)); err != nil {
 			return err
 		}
 	}
 	return w.checkLedger(received)
+}
+
+// checkMany compares a result per target; the number of the target precedes the names of the hashes.
+func checkMany(received []*lx.Result, expected expectation, prefix string) (hashes, error) {
+	if len(received) != len(expected.Results) {
+		return nil, fmt.Errorf("%d results received, expected %d", len(received), len(expected.Results))
+	}
+	found := hashes{}
+	for i, result := range received {
+		if err := expected.Results[i].check(result); err != nil {
+			return nil, fmt.Errorf("target %d: %w", i, err)
+		}
+		maps.Copy(found, digests(result, fmt.Sprintf("%s%d/", prefix, i)))
+	}
+	return found, nil
 }
 
 func (w expectation) checkLedger(received *lx.Result) error {
@@ -151,6 +174,7 @@ func checkDetail(received *lx.ModelDetail, expected map[string]json.RawMessage) 
 		"batch_axes": received.BatchAxes, "time_axes": received.TimeAxes,
 		"guessed_axes":       append([]string{}, received.GuessedAxes...),
 		"background_samples": received.BackgroundSamples,
+		"examples":           received.Examples,
 	}
 	for name, value := range expected {
 		if name == "default_method" {

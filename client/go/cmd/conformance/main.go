@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Runs the conformance cases through the Go client; tests/conformance/README.md says what goes in and out.
 package main
 
@@ -10,7 +12,7 @@ import (
 	"slices"
 	"time"
 
-	lx "lstmexplain"
+	lx "github.com/lstm-explain/lstm-explain/client/go"
 )
 
 const sentence = "neither funny nor suspenseful nor particularly well-drawn"

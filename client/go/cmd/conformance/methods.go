@@ -5,10 +5,10 @@ package main
 import (
 	"reflect"
 
-	lx "lstmexplain"
+	lx "github.com/lstm-explain/lstm-explain/client/go"
 )
 
-// methods are the types by the names of the cases.
+// methods maps the names of the cases to types.
 var methods = map[string]reflect.Type{
 	"lrp":                      reflect.TypeFor[lx.LRP](),
 	"gradient":                 reflect.TypeFor[lx.Gradient](),

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -6,7 +8,7 @@ import (
 	"reflect"
 	"strings"
 
-	lx "lstmexplain"
+	lx "github.com/lstm-explain/lstm-explain/client/go"
 )
 
 // Builds the request of a case.
@@ -52,7 +54,7 @@ func buildAll(tensors map[string]tensor) (map[string]lx.Tensor, error) {
 }
 
 func (r request) build(id string) (lx.Request, error) {
-	out := lx.Request{Model: r.Model, Version: r.Version, Capture: r.Capture, ID: id}
+	out := lx.Request{Model: r.Model, Version: r.Version, Capture: r.Capture, Receipt: r.Receipt, ID: id}
 	var err error
 	if out.Inputs, err = buildAll(r.Inputs); err != nil {
 		return out, err
@@ -62,18 +64,51 @@ func (r request) build(id string) (lx.Request, error) {
 			return out, err
 		}
 	}
-	if said := r.Target; said != nil {
-		out.Target = &lx.Target{
-			Output: said.Output, Indices: said.Indices, Contrast: said.Contrast,
-			BatchAxis: said.BatchAxis, NoBatchAxis: said.NoBatchAxis, PreActivation: said.PreActivation,
-		}
-		if said.Weights != nil {
-			weights, err := said.Weights.build()
-			out.Target.Weights = &weights
+	if out.Target, err = r.Target.build(); err != nil {
+		return out, err
+	}
+	for _, said := range r.Targets {
+		set, err := said.build()
+		if err != nil {
 			return out, err
 		}
+		out.Targets = append(out.Targets, set)
 	}
 	return out, nil
+}
+
+func (t *target) build() (*lx.Target, error) {
+	if t == nil {
+		return nil, nil
+	}
+	out := &lx.Target{
+		Output: t.Output, Indices: t.Indices, Contrast: t.Contrast,
+		BatchAxis: t.BatchAxis, NoBatchAxis: t.NoBatchAxis, PreActivation: t.PreActivation,
+	}
+	if said := t.Measure; said != nil {
+		out.Measure = &lx.Measure{Kind: said.Kind, Input: said.Input, Ahead: said.Ahead}
+		if said.Tensor != nil {
+			reference, err := said.Tensor.build()
+			if err != nil {
+				return nil, err
+			}
+			out.Measure.Tensor = &reference
+		}
+	}
+	if t.Weights == nil {
+		return out, nil
+	}
+	weights, err := t.Weights.build()
+	out.Weights = &weights
+	return out, err
+}
+
+func (t targetSet) build() (lx.TargetSet, error) {
+	if t.Every == nil {
+		return t.Target.build()
+	}
+	shared, err := t.Every.Target.build()
+	return lx.Every{Axis: t.Every.Axis, Entries: t.Every.Entries, Target: shared}, err
 }
 
 // field is the name of a parameter in Go: bias_factor is BiasFactor.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -16,7 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	lx "lstmexplain"
+	lx "github.com/lstm-explain/lstm-explain/client/go"
 )
 
 // Runs the cases and compares golden messages.
@@ -77,7 +79,7 @@ func (s *suite) one(c testCase) (hashes, error) {
 	}
 	defer client.Close()
 	calls := map[string]func(*lx.Client, testCase) (hashes, error){
-		"explain": s.explain, "explain_stream": s.stream, "models": s.list, "model": s.describe, "import_model": s.imported,
+		"explain": s.explain, "explain_many": s.explainMany, "explain_stream": s.stream, "models": s.list, "model": s.describe, "import_model": s.imported, "route_model": s.routed,
 	}
 	found, err := calls[c.Call](client, c)
 	if c.Error != nil {
@@ -107,6 +109,35 @@ func (s *suite) explain(client *lx.Client, c testCase) (hashes, error) {
 	return digests(received, ""), c.Expect.check(received)
 }
 
+func (s *suite) explainMany(client *lx.Client, c testCase) (hashes, error) {
+	requested, err := c.Request.build("")
+	if err != nil {
+		return nil, err
+	}
+	received, err := client.ExplainMany(context.Background(), requested)
+	if err != nil {
+		return nil, err
+	}
+	found, err := checkMany(received, c.Expect, "")
+	if err != nil {
+		return nil, err
+	}
+	requested.Targets = nil
+	for i, single := range c.Expect.Singles {
+		if requested.Target, err = single.build(); err != nil {
+			return nil, err
+		}
+		alone, err := client.Explain(context.Background(), requested)
+		if err != nil {
+			return nil, err
+		}
+		if !maps.Equal(digests(alone, ""), digests(received[i], "")) {
+			return nil, fmt.Errorf("target %d alone has another relevance", i)
+		}
+	}
+	return found, nil
+}
+
 func (s *suite) stream(client *lx.Client, c testCase) (hashes, error) {
 	var requested []lx.Request
 	for _, item := range c.Requests {
@@ -117,7 +148,18 @@ func (s *suite) stream(client *lx.Client, c testCase) (hashes, error) {
 		requested = append(requested, built)
 	}
 	found, seen := hashes{}, map[string]bool{}
-	for answer, err := range client.ExplainStream(context.Background(), slices.Values(requested)) {
+	var options []lx.StreamOption
+	var wrong error
+	reported := map[string]bool{}
+	if c.Progress != nil {
+		options = append(options, lx.WithProgress(func(id string, done, total int64) {
+			reported[id] = true
+			if seen[id] || done < 0 || done > total {
+				wrong = fmt.Errorf("%s: progress %d of %d, answered: %t", id, done, total, seen[id])
+			}
+		}))
+	}
+	for answer, err := range client.ExplainStream(context.Background(), slices.Values(requested), options...) {
 		if err != nil {
 			return nil, err
 		}
@@ -129,8 +171,13 @@ func (s *suite) stream(client *lx.Client, c testCase) (hashes, error) {
 		if expected.Error != nil {
 			err = checkError(answer.Err, *expected.Error)
 		} else if err = answer.Err; err == nil {
-			maps.Copy(found, digests(answer.Result, answer.ID+"/"))
-			err = expected.Expect.check(answer.Result)
+			var own hashes
+			if expected.Expect.Results != nil {
+				own, err = checkMany(answer.Results, expected.Expect, answer.ID+"/")
+			} else {
+				own, err = digests(answer.Result, answer.ID+"/"), expected.Expect.check(answer.Result)
+			}
+			maps.Copy(found, own)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", answer.ID, err)
@@ -138,6 +185,12 @@ func (s *suite) stream(client *lx.Client, c testCase) (hashes, error) {
 	}
 	if len(seen) != len(c.Answers) {
 		return nil, fmt.Errorf("%d answers received, expected %d", len(seen), len(c.Answers))
+	}
+	if received := slices.Sorted(maps.Keys(reported)); wrong == nil && !slices.Equal(received, c.Progress) {
+		wrong = fmt.Errorf("progress of %q received, expected %q", received, c.Progress)
+	}
+	if wrong != nil {
+		return nil, wrong
 	}
 	return found, nil
 }
@@ -183,6 +236,21 @@ func (s *suite) imported(client *lx.Client, c testCase) (hashes, error) {
 		return nil, fmt.Errorf("the model answers after it was deleted: %v", err)
 	}
 	return found, errors.Join(wrong, failed)
+}
+
+func (s *suite) routed(client *lx.Client, c testCase) (hashes, error) {
+	chosen, err := client.RouteModel(context.Background(), c.Model, lx.ModelRoute(c.Route))
+	if err != nil {
+		return nil, err
+	}
+	back, err := client.RollBackModel(context.Background(), c.Model)
+	if err != nil {
+		return nil, err
+	}
+	if route(chosen) != c.Expect.Route || route(back) != c.Expect.RolledBack {
+		return nil, fmt.Errorf("the routes are %v and %v, expected %v and %v", chosen, back, c.Expect.Route, c.Expect.RolledBack)
+	}
+	return nil, nil
 }
 
 func (s *suite) golden(folder string) error {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Answers beside what a case expects.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +49,24 @@ pub fn outcome(case: &Value, result: &Result<Explanation, Error>) -> Result<Hash
     }
 }
 
+/// Checks an explanation per target; the number of the target precedes the names of the hashes.
+pub fn outcomes(case: &Value, result: Result<Vec<Explanation>, Error>) -> Result<Hashes, Failure> {
+    let received = match result {
+        Err(error) => return self::error(&case["expect_error"], &error),
+        Ok(received) => received,
+    };
+    let want = expected(case)?["results"].as_array().ok_or("no results")?;
+    if received.len() != want.len() {
+        return Err(format!("{} results received, expected {}", received.len(), want.len()).into());
+    }
+    let mut hashes = Hashes::new();
+    for (number, (want, received)) in want.iter().zip(&received).enumerate() {
+        let found = explanation(want, received).map_err(|f| Failure(format!("target {number}: {}", f.0)))?;
+        hashes.extend(found.into_iter().map(|(name, hash)| (format!("{number}/{name}"), hash)));
+    }
+    Ok(hashes)
+}
+
 pub fn error(want: &Value, received: &Error) -> Result<Hashes, Failure> {
     let code = received.status().map(|status| format!("{:?}", status.code())).unwrap_or_default();
     let same_code = want["code"].as_str().is_some_and(|name| camel_case(name) == code);
@@ -78,6 +98,11 @@ fn explanation(want: &Value, received: &Explanation) -> Result<Hashes, Failure> 
     arrays(want, "captured", &received.captured)?;
     arrays(want, "tokens", &received.tokens)?;
     arrays(want, "standard_error", &received.standard_error)?;
+    if let Some(part) = want.get("receipt").and_then(Value::as_str) {
+        if received.receipt.is_empty() != part.is_empty() || !received.receipt.contains(part) {
+            return Err(format!("the receipt {:?} received, expected {part:?}", received.receipt).into());
+        }
+    }
     if let Some(tensor) = want.get("explained") {
         array("explained", tensor, &received.explained)?;
     }
@@ -164,7 +189,7 @@ fn dtype(data: &Data) -> &'static str {
     }
 }
 
-/// Of the elements as the client hands them out, little-endian.
+/// Returns the hash of the elements as the client returns them, little-endian.
 fn sha256(array: &Array) -> String {
     let bytes: Vec<u8> = match array.data() {
         Data::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
@@ -196,21 +221,22 @@ pub fn detail(want: &Value, received: &ModelDetail) -> Result<Hashes, Failure> {
     equal(want, "lrp_supported", received.lrp_supported)?;
     equal(want, "inputs", specs(&received.inputs))?;
     equal(want, "outputs", specs(&received.outputs))?;
-    equal(
-        want,
-        "class_names",
-        json!(received.class_names.iter().map(|(k, v)| (k, &v.values)).collect::<BTreeMap<_, _>>()),
-    )?;
+    equal(want, "class_names", names(&received.class_names))?;
     equal(want, "text_inputs", received.text_inputs.clone())?;
     equal(want, "batch_axes", json!(received.batch_axes))?;
     equal(want, "time_axes", json!(received.time_axes))?;
     equal(want, "guessed_axes", received.guessed_axes.clone())?;
     equal(want, "background_samples", json!(received.background_samples))?;
+    equal(want, "examples", names(&received.examples))?;
     if let Some(method) = want.get("default_method") {
         let received = received.default_method.as_ref().and_then(|method| method.method.as_ref());
         default_method(method, received.ok_or("there is no default method")?)?;
     }
     Ok(Hashes::new())
+}
+
+fn names(by_name: &BTreeMap<String, proto::Names>) -> Value {
+    json!(by_name.iter().map(|(name, names)| (name, &names.values)).collect::<BTreeMap<_, _>>())
 }
 
 fn specs(specs: &[proto::TensorSpec]) -> Value {

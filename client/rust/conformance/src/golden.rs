@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Encoded messages that the stubs decode and encode again.
 
 use std::{fs, path::Path};
@@ -8,7 +10,7 @@ use serde_json::Value;
 
 use crate::{Anything, check::Failure};
 
-/// What became of every message, by name.
+/// Returns the outcome of every message, by name.
 #[allow(clippy::type_complexity)]
 pub fn check(folder: &Path) -> Result<Vec<(String, Result<(), Failure>)>, Anything> {
     let index: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("index.json"))?)?;
@@ -43,7 +45,11 @@ fn round_trip(message: &str, bytes: &[u8]) -> Result<(), Failure> {
         ImportModelRequest,
         ImportModelResponse,
         DeleteModelRequest,
-        DeleteModelResponse
+        DeleteModelResponse,
+        RouteModelRequest,
+        RouteModelResponse,
+        RollBackModelRequest,
+        RollBackModelResponse
     );
     match encoded {
         Err(error) => Err(Failure(error.to_string())),

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! The runner of tests/conformance (its README says what comes in and what goes out) over this client.
 
 mod check;
@@ -5,11 +7,12 @@ mod golden;
 mod method;
 mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, path::Path, path::PathBuf, process::exit};
 
-use lstm_explain_client::{Client, Error, Explain, Explanation, Import, Lrp, Status, Tls};
+use lstm_explain_client::{Client, Error, Explain, Explanation, Import, Lrp, ModelRoute, Status, Tls};
 use serde_json::{Value, json};
 
 use check::{Failure, Hashes};
@@ -111,6 +114,7 @@ fn report(name: &str, result: Result<Hashes, Failure>) -> bool {
 async fn one(client: &Client, case: &Value, models: &Path) -> Result<Hashes, Failure> {
     match case["call"].as_str().unwrap_or_default() {
         "explain" => check::outcome(case, &explain(client, &case["request"]).await?),
+        "explain_many" => explain_many(client, case).await,
         "explain_stream" => stream(client, case).await,
         "models" => check::models(&case["expect"]["models"], &client.models().await?),
         "model" => match client.model_version(text(&case["model"]), text(&case["version"])).await {
@@ -118,6 +122,7 @@ async fn one(client: &Client, case: &Value, models: &Path) -> Result<Hashes, Fai
             Err(error) => check::error(&case["expect_error"], &error),
         },
         "import_model" => import(client, case, models).await,
+        "route_model" => route_model(client, case).await,
         other => Err(Failure(format!("unknown call {other:?}"))),
     }
 }
@@ -131,21 +136,54 @@ async fn explain(client: &Client, request: &Value) -> Result<Result<Explanation,
     Ok(cancelled.unwrap_or_else(|_| Err(Status::cancelled("dropped by the caller").into())))
 }
 
+async fn explain_many(client: &Client, case: &Value) -> Result<Hashes, Failure> {
+    let hashes = check::outcomes(case, client.explain_many(request::explain(&case["request"])?).await)?;
+    for (number, single) in case["expect"]["singles"].as_array().into_iter().flatten().enumerate() {
+        let request = request::explain(&case["request"])?.targets([]).target(request::target(single)?);
+        let alone = check::outcome(&json!({"expect": {}}), &client.explain(request).await)?;
+        if let Some((name, _)) = alone.iter().find(|(name, hash)| hashes.get(&format!("{number}/{name}")) != Some(hash))
+        {
+            return Err(Failure(format!("target {number} alone has another relevance of {name}")));
+        }
+    }
+    Ok(hashes)
+}
+
 async fn stream(client: &Client, case: &Value) -> Result<Hashes, Failure> {
     let items = case["requests"].as_array().ok_or("no requests")?;
     let requests: Result<Vec<Explain>, Failure> =
         items.iter().map(|item| Ok(request::explain(&item["request"])?.id(text(&item["id"])))).collect();
     let mut answers = client.explain_stream(tokio_stream::iter(requests?), Some(Duration::from_secs(60)));
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    if case["progress"].is_array() {
+        let reports = reports.clone();
+        answers = answers.on_progress(move |id, done, total| {
+            reports.lock().expect("not poisoned").push((id.to_owned(), done, total));
+        });
+    }
     let mut awaited = case["answers"].as_object().ok_or("no answers")?.clone();
     let mut hashes = Hashes::new();
     while let Some(answer) = answers.next().await {
         let answer = answer?;
         let want = awaited.remove(&answer.id).ok_or(format!("an answer {:?} too many", answer.id))?;
-        let found = check::outcome(&want, &answer.result).map_err(|f| Failure(format!("{}: {}", answer.id, f.0)))?;
-        hashes.extend(found.into_iter().map(|(name, hash)| (format!("{}/{name}", answer.id), hash)));
+        let id = answer.id.clone();
+        let several = want["expect"]["results"].is_array();
+        let found =
+            if several { check::outcomes(&want, answer.into_all()) } else { check::outcome(&want, &answer.result) };
+        let found = found.map_err(|f| Failure(format!("{id}: {}", f.0)))?;
+        hashes.extend(found.into_iter().map(|(name, hash)| (format!("{id}/{name}"), hash)));
     }
     if let Some(missing) = awaited.keys().next() {
         return Err(Failure(format!("no answer to {missing:?}")));
+    }
+    let reports = reports.lock().expect("not poisoned");
+    if let Some(wrong) = reports.iter().find(|(_, done, total)| done > total) {
+        return Err(Failure(format!("progress {wrong:?}")));
+    }
+    let reported: BTreeSet<_> = reports.iter().map(|(id, ..)| id.as_str()).collect();
+    let expected = case["progress"].as_array().map(|ids| ids.iter().map(text).collect()).unwrap_or_default();
+    if reported != expected {
+        return Err(Failure(format!("progress of {reported:?}, expected {expected:?}")));
     }
     Ok(hashes)
 }
@@ -167,6 +205,31 @@ async fn import(client: &Client, case: &Value, models: &Path) -> Result<Hashes, 
     match explain(client, &case["request"]).await? {
         Ok(_) => Err(Failure("the model answers after it was deleted".into())),
         Err(error) => check::error(&json!({"code": "NOT_FOUND"}), &error).map(|_| hashes),
+    }
+}
+
+async fn route_model(client: &Client, case: &Value) -> Result<Hashes, Failure> {
+    let model = text(&case["model"]);
+    let chosen = match client.route_model(model, route(&case["route"])).await {
+        Ok(chosen) => chosen,
+        Err(error) => return check::error(&case["expect_error"], &error),
+    };
+    let back = client.roll_back_model(model).await?;
+    let expect = check::expected(case)?;
+    for (found, want) in [(chosen, &expect["route"]), (back, &expect["rolled_back"])] {
+        if found != route(want) {
+            return Err(Failure(format!("the route is {found:?}, expected {want}")));
+        }
+    }
+    Ok(Hashes::new())
+}
+
+fn route(said: &Value) -> ModelRoute {
+    ModelRoute {
+        default_version: text(&said["default_version"]).into(),
+        canary_version: text(&said["canary_version"]).into(),
+        canary_share: said["canary_share"].as_f64().unwrap_or_default(),
+        previous_version: text(&said["previous_version"]).into(),
     }
 }
 

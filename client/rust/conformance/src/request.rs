@@ -1,8 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //! Requests of this client out of the cases' JSON.
 
 use std::time::Duration;
 
-use lstm_explain_client::{Array, Data, Explain, Target, proto};
+use lstm_explain_client::{Array, Data, Every, Explain, Measure, MeasureKind, Target, TargetSet, proto};
 use serde_json::Value;
 
 use crate::check::Failure;
@@ -19,8 +21,14 @@ pub fn explain(request: &Value) -> Result<Explain, Failure> {
     if request["target"].is_object() {
         explain = explain.target(target(&request["target"])?);
     }
+    if let Some(targets) = request["targets"].as_array() {
+        explain = explain.targets(targets.iter().map(target_set).collect::<Result<Vec<_>, _>>()?);
+    }
     for name in request["capture"].as_array().into_iter().flatten() {
         explain = explain.capture(text(name));
+    }
+    if request["receipt"].as_bool() == Some(true) {
+        explain = explain.receipt();
     }
     if let Some(milliseconds) = request["deadline_ms"].as_u64() {
         explain = explain.timeout(Duration::from_millis(milliseconds));
@@ -65,7 +73,25 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn target(json: &Value) -> Result<Target, Failure> {
+fn target_set(json: &Value) -> Result<TargetSet, Failure> {
+    if json["target"].is_object() {
+        return Ok(target(&json["target"])?.into());
+    }
+    if !json["every"].is_object() {
+        return Ok(TargetSet::default());
+    }
+    let said = &json["every"];
+    let mut every = said["axis"].as_i64().map_or(Every::classes(), |axis| Every::along(axis as i32));
+    if let Some(entries) = list(&said["entries"], Value::as_i64) {
+        every = every.entries(entries);
+    }
+    if said["target"].is_object() {
+        every = every.of(target(&said["target"])?);
+    }
+    Ok(every.into())
+}
+
+pub fn target(json: &Value) -> Result<Target, Failure> {
     let indices = |key: &str| list(&json[key], Value::as_i64);
     let mut target = match (indices("indices"), json["weights"].is_object()) {
         (_, true) => Target::weights(array(&json["weights"])?),
@@ -87,7 +113,22 @@ fn target(json: &Value) -> Result<Target, Failure> {
     if let Some(before) = json["pre_activation"].as_bool() {
         target = target.pre_activation(before);
     }
+    if json["measure"].is_object() {
+        target = target.measure(measure(&json["measure"])?);
+    }
     Ok(target)
+}
+
+fn measure(json: &Value) -> Result<Measure, Failure> {
+    let name = format!("MEASURE_KIND_{}", text(&json["kind"]).to_uppercase());
+    let mut measure = Measure::new(MeasureKind::from_str_name(&name).ok_or(format!("no measure {name}"))?);
+    if let Some(input) = json["input"].as_str() {
+        measure = measure.input(input);
+    }
+    if json["tensor"].is_object() {
+        measure = measure.tensor(array(&json["tensor"])?);
+    }
+    Ok(measure.ahead(json["ahead"].as_i64().unwrap_or_default() as i32))
 }
 
 /// Fails for a parameter that is none of these.

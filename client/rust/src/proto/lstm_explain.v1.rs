@@ -491,13 +491,77 @@ pub struct Target {
     /// Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
     #[prost(bool, optional, tag = "7")]
     pub pre_activation: ::core::option::Option<bool>,
+    /// Explains a number of the whole output instead of an entry. Cannot be combined with `contrast_indices` and `weights`;
+    /// `indices` only with probabilities, whose entry they are.
+    #[prost(message, optional, tag = "8")]
+    pub measure: ::core::option::Option<Measure>,
+}
+/// A number of an output that is no linear combination of its entries. It is computed by a small graph behind the model,
+/// so every method explains it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Measure {
+    #[prost(enumeration = "MeasureKind", tag = "1")]
+    pub kind: i32,
+    /// For an error against an input: how many time steps the output is ahead of it. Step t of the output is compared with
+    /// step t + ahead of the input.
+    #[prost(int32, tag = "2")]
+    pub ahead: i32,
+    /// What an error compares the output with. Required for errors, must be unset otherwise.
+    #[prost(oneof = "measure::Reference", tags = "3, 4")]
+    pub reference: ::core::option::Option<measure::Reference>,
+}
+/// Nested message and enum types in `Measure`.
+pub mod measure {
+    /// What an error compares the output with. Required for errors, must be unset otherwise.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Reference {
+        /// The name of an input of the shape of the output.
+        #[prost(string, tag = "3")]
+        Input(::prost::alloc::string::String),
+        /// An array of the shape of the output, or of the output of one sample. The ledger absorbs its share. Responses omit
+        /// it.
+        #[prost(message, tag = "4")]
+        Tensor(super::Tensor),
+    }
+}
+/// One target, or one for every entry of an output along an axis. If neither is set, the default target of the model.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TargetSet {
+    #[prost(oneof = "target_set::Targets", tags = "1, 2")]
+    pub targets: ::core::option::Option<target_set::Targets>,
+}
+/// Nested message and enum types in `TargetSet`.
+pub mod target_set {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Targets {
+        #[prost(message, tag = "1")]
+        Target(super::Target),
+        #[prost(message, tag = "2")]
+        Every(super::Every),
+    }
+}
+/// One target for every entry of an output along one of its axes: every class, or every step of a forecast.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Every {
+    /// What the targets have in common: the output, its batch axis, `pre_activation` and, in `indices`, one position on
+    /// the other axes. If `indices` is empty, each of the other axes must have one entry, except that the last one may
+    /// have more: every target is then the largest entry on it. `contrast_indices` and `weights` must be unset.
+    #[prost(message, optional, tag = "1")]
+    pub target: ::core::option::Option<Target>,
+    /// The axis, counted in the output of one sample (the output without its batch axis): 0 for steps; -1, the last one,
+    /// for classes. Default: -1.
+    #[prost(int32, optional, tag = "2")]
+    pub axis: ::core::option::Option<i32>,
+    /// Positions on the axis. If empty, all of them.
+    #[prost(int64, repeated, tag = "3")]
+    pub entries: ::prost::alloc::vec::Vec<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainRequest {
     /// Name of the model, as listed by ModelService.
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
-    /// Version of the model. If empty, the newest version that is ready.
+    /// Version of the model. If empty, the default version of the model, or its canary for a share of the requests.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
     /// One tensor for each input of the model, by name. An input with a tokenizer also accepts a STRING tensor of shape
@@ -521,6 +585,14 @@ pub struct ExplainRequest {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Several targets for the same inputs, in the order of the answer. The model runs forward once for all of them (once
+    /// per target under methods that run the model on changed inputs). Cannot be combined with `target`. The limit is a
+    /// setting of the server (`max_targets`).
+    #[prost(message, repeated, tag = "8")]
+    pub targets: ::prost::alloc::vec::Vec<TargetSet>,
+    /// Asks for a receipt of the answer. FAILED_PRECONDITION where the server has no key to sign it with (--receipt-key).
+    #[prost(bool, tag = "9")]
+    pub receipt: bool,
 }
 /// Accounts for the whole explained value of each sample:
 /// explained = inputs + initial_states + absorbed + residual.
@@ -555,7 +627,26 @@ pub struct NodeShare {
     #[prost(message, optional, tag = "2")]
     pub absorbed: ::core::option::Option<Tensor>,
 }
+/// What belongs to one target of several.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TargetAnswer {
+    /// The target. `indices` has one position per sample.
+    #[prost(message, optional, tag = "1")]
+    pub target: ::core::option::Option<Target>,
+    /// Reasons not to rely on the answer for this target, as in ExplainResponse.
+    #[prost(string, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// As in ExplainResponse.
+    #[prost(string, tag = "3")]
+    pub explained_quantity: ::prost::alloc::string::String,
+    /// As in ExplainResponse.
+    #[prost(int32, repeated, tag = "4")]
+    pub steps_used: ::prost::alloc::vec::Vec<i32>,
+}
 /// An explanation of one batch, with the prediction that it explains.
+///
+/// For a request with `targets`, the tensors of `explained`, `relevance`, `captured`, `ledger` and `standard_error` have
+/// one more axis in front, along which the targets lie. Where some of the targets are FLOAT64, all of them are.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainResponse {
     /// Name of the model that answered.
@@ -582,7 +673,7 @@ pub struct ExplainResponse {
     /// The method that was used, with all its parameters.
     #[prost(message, optional, tag = "8")]
     pub method: ::core::option::Option<Method>,
-    /// The target that was used. `indices` has one position per sample.
+    /// The target that was used. `indices` has one position per sample. Unset for a request with `targets`.
     #[prost(message, optional, tag = "9")]
     pub target: ::core::option::Option<Target>,
     /// For inputs sent as text, the tokens as a STRING tensor in the shape of the input's relevance. Padding is the empty
@@ -595,19 +686,26 @@ pub struct ExplainResponse {
     #[prost(message, repeated, tag = "11")]
     pub standard_error: ::prost::alloc::vec::Vec<Tensor>,
     /// Reasons not to rely on the answer, one sentence each; for example, relevance that diverges. If empty, the answer
-    /// can be acted on.
+    /// can be acted on. For a request with `targets`, those of all targets, each once.
     #[prost(string, repeated, tag = "12")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
     /// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax, Exp or Softplus.
     /// `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
-    /// one). Empty: the server is older than this field.
+    /// one). For a measure, its name, such as `mean_squared_error`. Empty: the server is older than this field, or the request has `targets`.
     #[prost(string, tag = "13")]
     pub explained_quantity: ::prost::alloc::string::String,
     /// For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. Empty for
     /// other methods.
     #[prost(int32, repeated, tag = "14")]
     pub steps_used: ::prost::alloc::vec::Vec<i32>,
+    /// For a request with `targets`, what belongs to each of them, in their order, with `every` written out.
+    #[prost(message, repeated, tag = "15")]
+    pub targets: ::prost::alloc::vec::Vec<TargetAnswer>,
+    /// For a request with `receipt`, a signed record of the answer and of what it was computed from: a DSSE envelope in
+    /// JSON, whose payload is an in-toto statement. `lstm-explain verify` checks it.
+    #[prost(string, tag = "16")]
+    pub receipt: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainStreamRequest {
@@ -616,13 +714,16 @@ pub struct ExplainStreamRequest {
     pub id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub request: ::core::option::Option<ExplainRequest>,
+    /// Asks for `progress` before the answer, under methods that run the model many times.
+    #[prost(bool, tag = "3")]
+    pub progress: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainStreamResponse {
     /// The id of the request.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    #[prost(oneof = "explain_stream_response::Result", tags = "2, 3")]
+    #[prost(oneof = "explain_stream_response::Result", tags = "2, 3, 4")]
     pub result: ::core::option::Option<explain_stream_response::Result>,
 }
 /// Nested message and enum types in `ExplainStreamResponse`.
@@ -633,7 +734,21 @@ pub mod explain_stream_response {
         Response(super::ExplainResponse),
         #[prost(message, tag = "3")]
         Error(super::ItemError),
+        /// Sent before the response or the error, at most ten times a second, where the request asks for it.
+        #[prost(message, tag = "4")]
+        Progress(super::Progress),
     }
+}
+/// How far an explanation is. Methods that are one pass (LRP, Gradient, GradientTimesInput) have none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Progress {
+    /// How often the model has run on the batch. Never decreases for one request.
+    #[prost(int64, tag = "1")]
+    pub done: i64,
+    /// How often it is expected to run in all, at least `done`. It can change on the way: IntegratedGradients adds runs
+    /// where the first ones do not suffice.
+    #[prost(int64, tag = "2")]
+    pub total: i64,
 }
 /// Why one request of a stream failed. The stream itself continues.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -646,6 +761,54 @@ pub struct ItemError {
     /// Path of the invalid field of ExplainRequest, if there is one; for example `inputs\[0\].shape`.
     #[prost(string, tag = "3")]
     pub field: ::prost::alloc::string::String,
+}
+/// The number that a Measure computes from the output of one sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MeasureKind {
+    Unspecified = 0,
+    /// The mean of the squared differences from the reference.
+    MeanSquaredError = 1,
+    /// The mean of the absolute differences from the reference.
+    MeanAbsoluteError = 2,
+    /// The sum of the absolute entries.
+    L1Norm = 3,
+    /// The square root of the sum of the squared entries.
+    L2Norm = 4,
+    /// The logarithm of the probability of an entry by the softmax over the last axis.
+    LogProbability = 5,
+    /// The probability of an entry by the softmax over the last axis.
+    Probability = 6,
+}
+impl MeasureKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MEASURE_KIND_UNSPECIFIED",
+            Self::MeanSquaredError => "MEASURE_KIND_MEAN_SQUARED_ERROR",
+            Self::MeanAbsoluteError => "MEASURE_KIND_MEAN_ABSOLUTE_ERROR",
+            Self::L1Norm => "MEASURE_KIND_L1_NORM",
+            Self::L2Norm => "MEASURE_KIND_L2_NORM",
+            Self::LogProbability => "MEASURE_KIND_LOG_PROBABILITY",
+            Self::Probability => "MEASURE_KIND_PROBABILITY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MEASURE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "MEASURE_KIND_MEAN_SQUARED_ERROR" => Some(Self::MeanSquaredError),
+            "MEASURE_KIND_MEAN_ABSOLUTE_ERROR" => Some(Self::MeanAbsoluteError),
+            "MEASURE_KIND_L1_NORM" => Some(Self::L1Norm),
+            "MEASURE_KIND_L2_NORM" => Some(Self::L2Norm),
+            "MEASURE_KIND_LOG_PROBABILITY" => Some(Self::LogProbability),
+            "MEASURE_KIND_PROBABILITY" => Some(Self::Probability),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod explanation_service_client {
@@ -759,7 +922,8 @@ pub mod explanation_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
-        /// id of its request. A request that fails gets an error of its own, and the stream continues.
+        /// id of its request. A request that fails gets an error of its own, and the stream continues. A request may ask for
+        /// its progress, which arrives before its response.
         pub async fn explain_stream(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -819,7 +983,7 @@ pub mod dimension {
         Symbol(::prost::alloc::string::String),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModelSummary {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -833,6 +997,33 @@ pub struct ModelSummary {
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub description: ::prost::alloc::string::String,
+    /// The digest over the files of the version: the same wherever the same files are served. Empty unless the state is
+    /// READY.
+    #[prost(string, tag = "6")]
+    pub digest: ::prost::alloc::string::String,
+    /// Whether this version answers requests that name none.
+    #[prost(bool, tag = "7")]
+    pub is_default: bool,
+    /// The share of these requests that this version gets as the canary, from 0 to 1.
+    #[prost(double, tag = "8")]
+    pub canary_share: f64,
+}
+/// Which version of a model answers requests that name none.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ModelRoute {
+    /// If empty, the newest version that is ready.
+    #[prost(string, tag = "1")]
+    pub default_version: ::prost::alloc::string::String,
+    /// If empty, there is no canary.
+    #[prost(string, tag = "2")]
+    pub canary_version: ::prost::alloc::string::String,
+    /// The share of the requests that the canary gets, from 0 to 1. Requests with the metadata `x-canary: true` always get
+    /// the canary, and those with `x-canary: false` never.
+    #[prost(double, tag = "3")]
+    pub canary_share: f64,
+    /// The default version before the last change of it. Responses only.
+    #[prost(string, tag = "4")]
+    pub previous_version: ::prost::alloc::string::String,
 }
 /// What LRP does at one node of the graph.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -913,6 +1104,13 @@ pub struct ModelDetail {
         ::prost::alloc::string::String,
         i32,
     >,
+    /// Maps the name of an input to examples of it, as text: a text for an input that accepts text, for others a table as
+    /// CSV, with a line per time step.
+    #[prost(btree_map = "string, message", tag = "20")]
+    pub examples: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Names,
+    >,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListModelsRequest {}
@@ -925,7 +1123,7 @@ pub struct ListModelsResponse {
 pub struct GetModelRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// If empty, the newest version that is ready.
+    /// If empty, the default version of the model.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
 }
@@ -998,6 +1196,35 @@ pub struct DeleteModelRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteModelResponse {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteModelRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The version that answers requests that name none; it must be ready. If empty, the newest version that is ready.
+    #[prost(string, tag = "2")]
+    pub default_version: ::prost::alloc::string::String,
+    /// The version that gets a share of these requests; it must be ready. If empty, there is no canary.
+    #[prost(string, tag = "3")]
+    pub canary_version: ::prost::alloc::string::String,
+    /// From 0 to 1. With 0, only requests with the metadata `x-canary: true` get the canary.
+    #[prost(double, tag = "4")]
+    pub canary_share: f64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteModelResponse {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<ModelRoute>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RollBackModelRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RollBackModelResponse {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<ModelRoute>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ModelState {
@@ -1217,6 +1444,60 @@ pub mod model_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("lstm_explain.v1.ModelService", "DeleteModel"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Chooses which version of a model answers requests that name none, and a canary that gets a share of them. Replaces
+        /// what was chosen before. The server refuses the call unless it is configured to allow imports.
+        pub async fn route_model(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RouteModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RouteModelResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.ModelService/RouteModel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lstm_explain.v1.ModelService", "RouteModel"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends the canary of a model if there is one; otherwise makes the previous default version the default again. The
+        /// server refuses the call unless it is configured to allow imports.
+        pub async fn roll_back_model(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RollBackModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollBackModelResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.ModelService/RollBackModel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lstm_explain.v1.ModelService", "RollBackModel"),
+                );
             self.inner.unary(req, path, codec).await
         }
     }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain.conformance;
 
 import com.google.gson.JsonArray;
@@ -10,9 +12,14 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.stream.StreamSupport;
+import lstmexplain.Every;
+import lstmexplain.Measure;
+import lstmexplain.MeasureKind;
 import lstmexplain.Method;
+import lstmexplain.ModelRoute;
 import lstmexplain.Request;
 import lstmexplain.Target;
+import lstmexplain.TargetSet;
 import lstmexplain.Tensor;
 
 /** What a case asks, from its JSON. */
@@ -29,10 +36,41 @@ final class Asked {
     if (said.has("capture")) {
       out = out.capture(strings(said.getAsJsonArray("capture")));
     }
+    if (said.has("receipt") && said.get("receipt").getAsBoolean()) {
+      out = out.withReceipt();
+    }
     if (said.has("method")) {
       out = out.method(method(said.getAsJsonObject("method")));
     }
+    if (said.has("targets")) {
+      out =
+          out.targets(
+              said.getAsJsonArray("targets").asList().stream()
+                  .map(set -> targets(set.getAsJsonObject()))
+                  .toArray(TargetSet[]::new));
+    }
     return said.has("target") ? out.target(target(said.getAsJsonObject("target"))) : out;
+  }
+
+  static ModelRoute route(JsonObject said) {
+    return new ModelRoute(
+        text(said, "default_version"),
+        text(said, "canary_version"),
+        said.get("canary_share").getAsDouble(),
+        text(said, "previous_version"));
+  }
+
+  private static TargetSet targets(JsonObject said) {
+    if (said.has("target")) {
+      return target(said.getAsJsonObject("target"));
+    } else if (!said.has("every")) {
+      return TargetSet.DEFAULT;
+    }
+    JsonObject every = said.getAsJsonObject("every");
+    return new Every(
+        every.has("axis") ? every.get("axis").getAsInt() : -1,
+        longs(every, "entries"),
+        every.has("target") ? target(every.getAsJsonObject("target")) : null);
   }
 
   static Tensor tensor(JsonObject said) {
@@ -128,7 +166,7 @@ final class Asked {
     throw new Wrong("a parameter of type " + type);
   }
 
-  private static Target target(JsonObject said) {
+  static Target target(JsonObject said) {
     Target out = new Target().output(text(said, "output"));
     return new Target(
         out.output(),
@@ -137,7 +175,16 @@ final class Asked {
         said.has("weights") ? tensor(said.getAsJsonObject("weights")) : null,
         said.has("batch_axis") ? said.get("batch_axis").getAsInt() : null,
         said.has("no_batch_axis") && said.get("no_batch_axis").getAsBoolean(),
-        said.has("pre_activation") ? said.get("pre_activation").getAsBoolean() : null);
+        said.has("pre_activation") ? said.get("pre_activation").getAsBoolean() : null,
+        said.has("measure") ? measure(said.getAsJsonObject("measure")) : null);
+  }
+
+  private static Measure measure(JsonObject said) {
+    return new Measure(
+        MeasureKind.valueOf(text(said, "kind").toUpperCase(Locale.ROOT)),
+        text(said, "input"),
+        said.has("tensor") ? tensor(said.getAsJsonObject("tensor")) : null,
+        said.has("ahead") ? said.get("ahead").getAsInt() : 0);
   }
 
   private static List<Long> longs(JsonObject said, String name) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain.conformance;
 
 import com.google.gson.Gson;
@@ -18,7 +20,7 @@ import lstmexplain.ModelSummary;
 import lstmexplain.Result;
 import lstmexplain.Tensor;
 
-/** What has to arrive, from a case's JSON; all of it throws {@link Wrong} if something else came. */
+/** Compares answers with the expectations of a case; throws {@link Wrong} if something else came. */
 final class Expected {
   private static final Gson GSON = new Gson();
 
@@ -43,6 +45,12 @@ final class Expected {
     if (expected.has("explained_quantity")) {
       Wrong.unlessEqual(
           "explained_quantity", actual.explainedQuantity(), Asked.text(expected, "explained_quantity"));
+    }
+    if (expected.has("receipt")) {
+      String part = Asked.text(expected, "receipt");
+      Wrong.unless(
+          part.isEmpty() ? actual.receipt().isEmpty() : actual.receipt().contains(part),
+          "the receipt \"" + actual.receipt() + "\" came, expected " + part);
     }
     if (expected.has("explained")) {
       tensor("explained", actual.explained(), expected.getAsJsonObject("explained"));
@@ -184,6 +192,7 @@ final class Expected {
     held.put("time_axes", actual.timeAxes());
     held.put("guessed_axes", actual.guessedAxes());
     held.put("background_samples", actual.backgroundSamples());
+    held.put("examples", actual.examples());
     for (String name : expected.keySet()) {
       if (name.equals("default_method")) {
         method(actual.defaultMethod(), expected.getAsJsonObject(name));
@@ -193,7 +202,7 @@ final class Expected {
     }
   }
 
-  /** Of the parameters those that are named. */
+  /** Returns only the parameters that are named. */
   private static void method(Method actual, JsonObject expected) {
     Method built = Asked.method(expected);
     Wrong.unlessEqual("default_method", actual.getClass(), built.getClass());

@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain.conformance;
 
 import com.google.gson.Gson;
+import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
@@ -29,8 +32,11 @@ import lstmexplain.Answer;
 import lstmexplain.Client;
 import lstmexplain.ExplainException;
 import lstmexplain.ModelImport;
+import lstmexplain.ModelRoute;
+import lstmexplain.ProgressListener;
 import lstmexplain.Request;
 import lstmexplain.Result;
+import lstmexplain.TargetSet;
 import lstmexplain.Tensor;
 
 /** One pass over the cases on one kind of connection; a line of JSON to stdout for each. */
@@ -121,6 +127,7 @@ final class Suite {
     JsonObject expect = one.has("expect") ? one.getAsJsonObject("expect") : new JsonObject();
     switch (Asked.text(one, "call")) {
       case "explain" -> explain(client, one, expect, found);
+      case "explain_many" -> explainMany(client, one, expect, found);
       case "explain_stream" -> stream(client, one, found);
       case "models" -> Expected.listed(client.models(), expect.getAsJsonArray("models"));
       case "model" ->
@@ -128,8 +135,18 @@ final class Suite {
               client.model(Asked.text(one, "model"), Asked.text(one, "version")),
               expect.getAsJsonObject("detail"));
       case "import_model" -> imported(client, one, expect, found);
+      case "route_model" -> routed(client, one, expect);
       default -> throw new Wrong("the call " + one.get("call"));
     }
+  }
+
+  private static void routed(Client client, JsonObject one, JsonObject expect) {
+    String model = Asked.text(one, "model");
+    ModelRoute chosen = client.routeModel(model, Asked.route(one.getAsJsonObject("route")));
+    ModelRoute back = client.rollBackModel(model);
+    Wrong.unlessEqual("the route", chosen, Asked.route(expect.getAsJsonObject("route")));
+    Wrong.unlessEqual(
+        "the route that is rolled back", back, Asked.route(expect.getAsJsonObject("rolled_back")));
   }
 
   private static void explain(
@@ -137,6 +154,30 @@ final class Suite {
     Result actual = explain(client, one.getAsJsonObject("request"));
     digest(actual, "", found);
     Expected.result(actual, expect);
+  }
+
+  private static void explainMany(
+      Client client, JsonObject one, JsonObject expect, Map<String, String> found) {
+    Request asked = Asked.request(one.getAsJsonObject("request"), "");
+    List<Result> actual = client.explainMany(asked);
+    check(actual, expect, "", found);
+    List<JsonElement> singles = expect.getAsJsonArray("singles").asList();
+    for (int i = 0; i < singles.size(); i++) {
+      Request single = asked.targets(new TargetSet[0]).target(Asked.target(singles.get(i).getAsJsonObject()));
+      Wrong.unlessEqual(
+          "target " + i + " alone", client.explain(single).relevance(), actual.get(i).relevance());
+    }
+  }
+
+  /** The number of the target precedes the names of the digests. */
+  private static void check(
+      List<Result> actual, JsonObject expect, String prefix, Map<String, String> found) {
+    JsonArray expected = expect.getAsJsonArray("results");
+    Wrong.unlessEqual("the number of results", actual.size(), expected.size());
+    for (int i = 0; i < actual.size(); i++) {
+      digest(actual.get(i), prefix + i + "/", found);
+      Expected.result(actual.get(i), expected.get(i).getAsJsonObject());
+    }
   }
 
   /** A caller who has enough interrupts the thread that waits. */
@@ -168,7 +209,15 @@ final class Suite {
             .toList();
     JsonObject answers = one.getAsJsonObject("answers");
     Set<String> seen = new TreeSet<>();
-    try (Stream<Answer> actual = client.explainStream(asked)) {
+    Set<String> reported = new TreeSet<>();
+    ProgressListener progress =
+        (id, done, total) -> {
+          reported.add(id);
+          boolean inOrder = !seen.contains(id) && done >= 0 && done <= total;
+          Wrong.unless(inOrder, id + ": progress " + done + " of " + total);
+        };
+    try (Stream<Answer> actual =
+        client.explainStream(asked, null, one.has("progress") ? progress : null)) {
       for (Iterator<Answer> each = actual.iterator(); each.hasNext(); ) {
         Answer answer = each.next();
         Wrong.unless(
@@ -178,6 +227,11 @@ final class Suite {
       }
     }
     Wrong.unlessEqual("answers", seen, answers.keySet());
+    if (one.has("progress")) {
+      Set<String> expected = new TreeSet<>();
+      one.getAsJsonArray("progress").forEach(id -> expected.add(id.getAsString()));
+      Wrong.unlessEqual("progress", reported, expected);
+    }
   }
 
   private static void check(Answer answer, JsonObject expected, Map<String, String> found) {
@@ -186,9 +240,14 @@ final class Suite {
       Expected.error(answer.error(), expected.getAsJsonObject("expect_error"));
       return;
     }
+    JsonObject expect = expected.getAsJsonObject("expect");
+    if (expect.has("results")) {
+      check(answer.manyOrThrow(), expect, answer.id() + "/", found);
+      return;
+    }
     Result result = answer.orThrow();
     digest(result, answer.id() + "/", found);
-    Expected.result(result, expected.getAsJsonObject("expect"));
+    Expected.result(result, expect);
   }
 
   private void imported(Client client, JsonObject one, JsonObject expect, Map<String, String> found)
@@ -239,7 +298,7 @@ final class Suite {
     }
   }
 
-  /** Of the elements, row-major and little-endian. */
+  /** Returns the digest of the elements, row-major and little-endian. */
   private static void digest(Result actual, String prefix, Map<String, String> found) {
     actual.relevance()
         .forEach(

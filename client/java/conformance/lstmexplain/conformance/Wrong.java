@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain.conformance;
 
 /** A case does not hold; the message says what was expected and what came. */

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import io.grpc.Status;
@@ -8,23 +10,29 @@ import java.util.Spliterators;
 import java.util.function.Consumer;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
+import lstmexplain.v1.ExplainResponse;
 import lstmexplain.v1.ExplainStreamRequest;
 import lstmexplain.v1.ExplainStreamResponse;
 
 /** The answers of one stream, taken from the exchange as the caller comes for them. */
 final class AnswerStream extends Spliterators.AbstractSpliterator<Answer> {
   private final Exchange<ExplainStreamRequest, ExplainStreamResponse> exchange;
+  private final ProgressListener progress;
   private volatile Throwable sendingFailed;
 
-  private AnswerStream(Exchange<ExplainStreamRequest, ExplainStreamResponse> exchange) {
+  private AnswerStream(
+      ProgressListener progress, Exchange<ExplainStreamRequest, ExplainStreamResponse> exchange) {
     super(Long.MAX_VALUE, Spliterator.NONNULL | Spliterator.ORDERED);
+    this.progress = progress;
     this.exchange = exchange;
   }
 
   /** Sends the requests from a thread of their own, for taking the next one may block. */
   static Stream<Answer> open(
-      Iterable<Request> requests, Exchange<ExplainStreamRequest, ExplainStreamResponse> exchange) {
-    AnswerStream answers = new AnswerStream(exchange);
+      Iterable<Request> requests,
+      ProgressListener progress,
+      Exchange<ExplainStreamRequest, ExplainStreamResponse> exchange) {
+    AnswerStream answers = new AnswerStream(progress, exchange);
     Thread sender = new Thread(() -> answers.send(requests.iterator()), "lstm-explain-sender");
     sender.setDaemon(true);
     sender.start();
@@ -44,6 +52,7 @@ final class AnswerStream extends Spliterators.AbstractSpliterator<Answer> {
             ExplainStreamRequest.newBuilder()
                 .setId(request.id().isEmpty() ? Integer.toString(place) : request.id())
                 .setRequest(Wire.encode(request))
+                .setProgress(progress != null)
                 .build();
         if (!exchange.send(message)) {
           return;
@@ -63,6 +72,13 @@ final class AnswerStream extends Spliterators.AbstractSpliterator<Answer> {
     ExplainStreamResponse response;
     try {
       response = exchange.receive();
+      while (response != null && response.hasProgress()) {
+        if (progress != null) {
+          var said = response.getProgress();
+          progress.progress(response.getId(), said.getDone(), said.getTotal());
+        }
+        response = exchange.receive();
+      }
     } catch (InterruptedException interrupted) {
       exchange.cancel(interrupted);
       throw ExplainException.of(interrupted);
@@ -89,7 +105,11 @@ final class AnswerStream extends Spliterators.AbstractSpliterator<Answer> {
           response.getId(), null, ExplainException.of(code, said.getMessage(), said.getField()));
     }
     try {
-      return new Answer(response.getId(), Result.decode(response.getResponse()), null);
+      ExplainResponse said = response.getResponse();
+      if (said.getTargetsCount() > 0) {
+        return new Answer(response.getId(), null, null, TargetAnswers.decode(said));
+      }
+      return new Answer(response.getId(), Result.decode(said), null);
     } catch (ExplainException unreadable) {
       return new Answer(response.getId(), null, unreadable);
     }

@@ -1,9 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import io.grpc.CallOptions;
 import io.grpc.ClientCall;
 import io.grpc.ManagedChannel;
 import io.grpc.MethodDescriptor;
+import io.grpc.Status.Code;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
 import io.grpc.stub.StreamObserver;
@@ -22,6 +25,8 @@ import lstmexplain.v1.ImportModelRequest;
 import lstmexplain.v1.ImportModelResponse;
 import lstmexplain.v1.ListModelsRequest;
 import lstmexplain.v1.ModelServiceGrpc;
+import lstmexplain.v1.RollBackModelRequest;
+import lstmexplain.v1.RouteModelRequest;
 
 /**
  * Calls an explanation server. Several threads can use one client at the same time.
@@ -63,11 +68,33 @@ public final class Client implements AutoCloseable {
    * passes.
    */
   public Result explain(Request request, Duration timeout) {
+    oneTarget(request);
     return Result.decode(
         call(ExplanationServiceGrpc.getExplainMethod(), Wire.encode(request), timeout));
   }
 
-  /** Does the same without waiting. */
+  /**
+   * Predicts one batch and explains it for several targets in one request: a result per target, in
+   * their order. The results share the outputs.
+   *
+   * <pre>{@code
+   * client.explainMany(request.targets(Target.at(0), Every.classes(), Every.steps(0, 6, 23)))
+   * }</pre>
+   */
+  public List<Result> explainMany(Request request) {
+    return explainMany(request, timeout);
+  }
+
+  /** Does the same within a time limit. */
+  public List<Result> explainMany(Request request, Duration timeout) {
+    if (request.targets().isEmpty()) {
+      return List.of();
+    }
+    return TargetAnswers.decode(
+        call(ExplanationServiceGrpc.getExplainMethod(), Wire.encode(request), timeout));
+  }
+
+  /** Does what {@link #explain(Request)} does, without waiting. */
   public CompletableFuture<Result> explainAsync(Request request) {
     return explainAsync(request, timeout);
   }
@@ -77,6 +104,7 @@ public final class Client implements AutoCloseable {
    * fails, the future throws an exception whose cause is an {@link ExplainException}.
    */
   public CompletableFuture<Result> explainAsync(Request request, Duration timeout) {
+    oneTarget(request);
     ClientCall<ExplainRequest, ExplainResponse> call =
         channel.newCall(ExplanationServiceGrpc.getExplainMethod(), within(timeout));
     CompletableFuture<Result> result = new CompletableFuture<>();
@@ -132,8 +160,19 @@ public final class Client implements AutoCloseable {
 
   /** Does the same with a time limit for the whole stream; null means no limit. */
   public Stream<Answer> explainStream(Iterable<Request> requests, Duration timeout) {
+    return explainStream(requests, timeout, null);
+  }
+
+  /**
+   * Does the same and reports the progress of long requests.
+   *
+   * @param progress called in the thread that takes the answers; null: nobody
+   */
+  public Stream<Answer> explainStream(
+      Iterable<Request> requests, Duration timeout, ProgressListener progress) {
     return AnswerStream.open(
         requests,
+        progress,
         new Exchange<>(channel, ExplanationServiceGrpc.getExplainStreamMethod(), within(timeout)));
   }
 
@@ -200,10 +239,43 @@ public final class Client implements AutoCloseable {
     call(ModelServiceGrpc.getDeleteModelMethod(), request, timeout);
   }
 
+  /**
+   * Chooses which version of a model answers requests that name none, and a canary that gets a
+   * share of them. The server must allow it.
+   */
+  public ModelRoute routeModel(String name, ModelRoute route) {
+    var request =
+        RouteModelRequest.newBuilder()
+            .setName(name)
+            .setDefaultVersion(route.defaultVersion())
+            .setCanaryVersion(route.canaryVersion())
+            .setCanaryShare(route.canaryShare())
+            .build();
+    return ModelWire.decode(
+        call(ModelServiceGrpc.getRouteModelMethod(), request, timeout).getRoute());
+  }
+
+  /**
+   * Ends the canary of a model or, if it has none, makes its previous default version the default
+   * again. The server must allow it.
+   */
+  public ModelRoute rollBackModel(String name) {
+    var request = RollBackModelRequest.newBuilder().setName(name).build();
+    return ModelWire.decode(
+        call(ModelServiceGrpc.getRollBackModelMethod(), request, timeout).getRoute());
+  }
+
   /** Closes the connection and cancels running calls. */
   @Override
   public void close() {
     channel.shutdownNow();
+  }
+
+  private static void oneTarget(Request request) {
+    if (!request.targets().isEmpty()) {
+      throw ExplainException.of(
+          Code.INVALID_ARGUMENT, "explain takes one target; use explainMany", "targets");
+    }
   }
 
   private <Q, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import static java.nio.charset.StandardCharsets.UTF_8;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -130,7 +132,7 @@ public enum DataType {
     this.width = width;
   }
 
-  /** The type whose elements are of this class; no class says that it means binary16. */
+  /** Returns the type whose elements are of this class; never FLOAT16, which has no class of its own. */
   static DataType of(Class<?> element) {
     return Arrays.stream(values())
         .filter(type -> type.element == element && type != FLOAT16)

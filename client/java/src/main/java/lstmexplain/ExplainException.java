@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import com.google.protobuf.Any;
@@ -200,20 +202,30 @@ public class ExplainException extends RuntimeException {
           Map.entry(Code.ABORTED, ServerFault::new),
           Map.entry(Code.DATA_LOSS, MalformedResponse::new));
 
-  /** Of an item of a stream. */
+  /** Makes the exception for an item of a stream. */
   static ExplainException of(Code code, String message, String field) {
     return of(code, message, new Facts(field, "", "", null), null);
   }
 
-  /** Of a call that ended so. */
+  /** Makes the exception for a call that ended with this status. */
   static ExplainException of(StatusRuntimeException failed) {
     Status status = failed.getStatus();
-    String said =
-        status.getDescription() == null ? status.getCode().name() : status.getDescription();
-    return of(status.getCode(), said, facts(status, failed.getTrailers()), failed);
+    return of(status.getCode(), said(status), facts(status, failed.getTrailers()), failed);
   }
 
-  /** Of a wait that was interrupted; the thread stays so. */
+  /**
+   * The description of the status. Of a connection that failed, gRPC says "io exception"; the cause
+   * names the address.
+   */
+  private static String said(Status status) {
+    String said =
+        status.getDescription() == null ? status.getCode().name() : status.getDescription();
+    Throwable cause = status.getCause();
+    boolean silent = cause == null || cause.getMessage() == null || said.contains(cause.getMessage());
+    return silent || status.getCode() != Code.UNAVAILABLE ? said : said + ": " + cause.getMessage();
+  }
+
+  /** Makes the exception for an interrupted wait; the thread stays interrupted. */
   static ExplainException of(InterruptedException interrupted) {
     Thread.currentThread().interrupt();
     return of(Code.CANCELLED, "the thread was interrupted", Facts.NONE, interrupted);

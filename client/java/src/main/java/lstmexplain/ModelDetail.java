@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import java.util.List;
@@ -23,6 +25,8 @@ import java.util.Map;
  *     for each entry on the last axis
  * @param backgroundSamples maps the name of an input to the number of samples that the background
  *     set of the model has of it; empty if the model has no background set
+ * @param examples maps the name of an input to examples of it, as text: a text for an input that
+ *     accepts text, for others a table as CSV, with a line per time step
  */
 public record ModelDetail(
     ModelSummary summary,
@@ -39,7 +43,8 @@ public record ModelDetail(
     Map<String, Integer> timeAxes,
     List<String> guessedAxes,
     Map<String, List<String>> units,
-    Map<String, Integer> backgroundSamples) {
+    Map<String, Integer> backgroundSamples,
+    Map<String, List<String>> examples) {
 
   /**
    * The declaration of an input or output of the model.

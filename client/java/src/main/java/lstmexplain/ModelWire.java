@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import com.google.protobuf.ByteString;
@@ -55,6 +57,14 @@ final class ModelWire {
     exchange.finish();
   }
 
+  static ModelRoute decode(lstmexplain.v1.ModelRoute route) {
+    return new ModelRoute(
+        route.getDefaultVersion(),
+        route.getCanaryVersion(),
+        route.getCanaryShare(),
+        route.getPreviousVersion());
+  }
+
   private static boolean send(
       ImportModelRequest head,
       Path path,
@@ -99,7 +109,10 @@ final class ModelWire {
         message.getVersion(),
         Wire.constant(ModelState.class, message.getState()),
         message.getReason(),
-        message.getDescription());
+        message.getDescription(),
+        message.getDigest(),
+        message.getIsDefault(),
+        message.getCanaryShare());
   }
 
   static ModelDetail decode(lstmexplain.v1.ModelDetail message) {
@@ -118,7 +131,8 @@ final class ModelWire {
         message.getTimeAxesMap(),
         List.copyOf(message.getGuessedAxesList()),
         names(message.getUnitsMap()),
-        message.getBackgroundSamplesMap());
+        message.getBackgroundSamplesMap(),
+        names(message.getExamplesMap()));
   }
 
   private static NodeReport decode(lstmexplain.v1.NodeReport message) {

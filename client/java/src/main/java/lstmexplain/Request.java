@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import java.util.ArrayList;
@@ -22,6 +24,8 @@ import java.util.Objects;
  * @param capture names of inner values whose relevance the result also contains
  * @param id identifies the answer in a stream; if empty, the position of the request in the stream,
  *     from "0"
+ * @param targets several targets instead of one, or empty
+ * @param receipt whether to ask for a receipt of the answer; the server needs a key to sign it
  */
 public record Request(
     String model,
@@ -30,7 +34,9 @@ public record Request(
     Method method,
     Target target,
     List<String> capture,
-    String id) {
+    String id,
+    List<TargetSet> targets,
+    boolean receipt) {
 
   /** Checks and copies the arguments. */
   public Request {
@@ -39,6 +45,32 @@ public record Request(
     Objects.requireNonNull(id, "id");
     inputs = Wire.copy(inputs);
     capture = List.copyOf(capture);
+    targets = List.copyOf(targets);
+  }
+
+  /** A request for one target. */
+  public Request(
+      String model,
+      String version,
+      Map<String, Tensor> inputs,
+      Method method,
+      Target target,
+      List<String> capture,
+      String id) {
+    this(model, version, inputs, method, target, capture, id, List.of());
+  }
+
+  /** A request without a receipt. */
+  public Request(
+      String model,
+      String version,
+      Map<String, Tensor> inputs,
+      Method method,
+      Target target,
+      List<String> capture,
+      String id,
+      List<TargetSet> targets) {
+    this(model, version, inputs, method, target, capture, id, targets, false);
   }
 
   /** Creates a request to this model, without inputs. */
@@ -48,14 +80,14 @@ public record Request(
 
   /** Selects the version of the model. */
   public Request version(String chosen) {
-    return new Request(model, chosen, inputs, method, target, capture, id);
+    return new Request(model, chosen, inputs, method, target, capture, id, targets, receipt);
   }
 
   /** Adds an input. */
   public Request input(String name, Tensor tensor) {
     Map<String, Tensor> more = new LinkedHashMap<>(inputs);
     more.put(Objects.requireNonNull(name, "name"), tensor);
-    return new Request(model, version, more, method, target, capture, id);
+    return new Request(model, version, more, method, target, capture, id, targets, receipt);
   }
 
   /** Adds an input of texts, one per sample, for a model with a tokenizer. */
@@ -65,23 +97,36 @@ public record Request(
 
   /** Selects the method. */
   public Request method(Method chosen) {
-    return new Request(model, version, inputs, chosen, target, capture, id);
+    return new Request(model, version, inputs, chosen, target, capture, id, targets, receipt);
   }
 
   /** Selects the target. */
   public Request target(Target chosen) {
-    return new Request(model, version, inputs, method, chosen, capture, id);
+    return new Request(model, version, inputs, method, chosen, capture, id, targets, receipt);
+  }
+
+  /**
+   * Selects several targets, for {@link Client#explainMany} and in streams: {@link Target}, {@link
+   * Every} or {@link TargetSet#DEFAULT}.
+   */
+  public Request targets(TargetSet... chosen) {
+    return new Request(model, version, inputs, method, target, capture, id, List.of(chosen), receipt);
   }
 
   /** Requests the relevance of inner values too. */
   public Request capture(String... names) {
     List<String> more = new ArrayList<>(capture);
     more.addAll(List.of(names));
-    return new Request(model, version, inputs, method, target, more, id);
+    return new Request(model, version, inputs, method, target, more, id, targets, receipt);
+  }
+
+  /** Requests a signed record of the answer, which {@code lstm-explain verify} checks. */
+  public Request withReceipt() {
+    return new Request(model, version, inputs, method, target, capture, id, targets, true);
   }
 
   /** Sets the id of the request. Its answer in a stream has the same id. */
   public Request id(String chosen) {
-    return new Request(model, version, inputs, method, target, capture, chosen);
+    return new Request(model, version, inputs, method, target, capture, chosen, targets, receipt);
   }
 }

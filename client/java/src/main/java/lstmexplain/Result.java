@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import java.util.List;
@@ -27,6 +29,7 @@ import lstmexplain.v1.ExplainResponse;
  *     output itself), "logit" (the value before its Softmax or Sigmoid), "score" (the value before
  *     its LogSoftmax, Exp or Softplus) or "probability" (the output converted to a probability); empty if the server
  *     is older than this field
+ * @param receipt a signed record of the answer, if the request asked for one; otherwise empty
  */
 public record Result(
     String model,
@@ -41,22 +44,30 @@ public record Result(
     Method method,
     Target target,
     List<String> warnings,
-    String explainedQuantity) {
+    String explainedQuantity,
+    String receipt) {
 
   static Result decode(ExplainResponse response) {
+    return decode(
+        response, Wire.decode(response.getOutputsList()), Wire.decode(response.getTokensList()));
+  }
+
+  static Result decode(
+      ExplainResponse response, Map<String, Tensor> outputs, Map<String, Tensor> tokens) {
     return new Result(
         response.getModel(),
         response.getVersion(),
         Wire.decode(response.getRelevanceList()),
-        Wire.decode(response.getOutputsList()),
+        outputs,
         Wire.decode(response.getExplained()),
         Wire.decode(response.getCapturedList()),
-        Wire.decode(response.getTokensList()),
+        tokens,
         Wire.decode(response.getStandardErrorList()),
         Ledger.decode(response.getLedger()),
         MethodWire.decode(response.getMethod()),
         Target.decode(response.getTarget()),
         List.copyOf(response.getWarningsList()),
-        response.getExplainedQuantity());
+        response.getExplainedQuantity(),
+        response.getReceipt());
   }
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import java.util.Arrays;
@@ -19,6 +21,7 @@ import java.util.Objects;
  * @param noBatchAxis for a model of one sample without a batch axis
  * @param preActivation false explains the result of a final Softmax, LogSoftmax or Sigmoid of the
  *     output, not the value before it; or null
+ * @param measure explains this number of the output instead of an entry; or null
  */
 public record Target(
     String output,
@@ -27,13 +30,27 @@ public record Target(
     Tensor weights,
     Integer batchAxis,
     boolean noBatchAxis,
-    Boolean preActivation) {
+    Boolean preActivation,
+    Measure measure)
+    implements TargetSet {
 
   /** Checks and copies the arguments. */
   public Target {
     Objects.requireNonNull(output, "output");
     indices = List.copyOf(indices);
     contrast = List.copyOf(contrast);
+  }
+
+  /** A target without a measure. */
+  public Target(
+      String output,
+      List<Long> indices,
+      List<Long> contrast,
+      Tensor weights,
+      Integer batchAxis,
+      boolean noBatchAxis,
+      Boolean preActivation) {
+    this(output, indices, contrast, weights, batchAxis, noBatchAxis, preActivation, null);
   }
 
   /** The largest entry on the last axis of the model's default output. */
@@ -54,23 +71,23 @@ public record Target(
 
   /** Returns a copy for another output. */
   public Target output(String name) {
-    return new Target(name, indices, contrast, weights, batchAxis, noBatchAxis, preActivation);
+    return new Target(name, indices, contrast, weights, batchAxis, noBatchAxis, preActivation, measure);
   }
 
   /** Returns a copy that explains the difference from the value at these indices. */
   public Target contrast(long... other) {
-    return new Target(output, indices, list(other), weights, batchAxis, noBatchAxis, preActivation);
+    return new Target(output, indices, list(other), weights, batchAxis, noBatchAxis, preActivation, measure);
   }
 
   /** Returns a copy with this batch axis of the output. */
   public Target batchAxis(int axis) {
-    return new Target(output, indices, contrast, weights, axis, false, preActivation);
+    return new Target(output, indices, contrast, weights, axis, false, preActivation, measure);
   }
 
   /** Returns a copy for a model of one sample without a batch axis. */
   public Target noBatchAxis(boolean none) {
     return new Target(
-        output, indices, contrast, weights, none ? null : batchAxis, none, preActivation);
+        output, indices, contrast, weights, none ? null : batchAxis, none, preActivation, measure);
   }
 
   /**
@@ -78,7 +95,13 @@ public record Target(
    * output.
    */
   public Target preActivation(boolean before) {
-    return new Target(output, indices, contrast, weights, batchAxis, noBatchAxis, before);
+    return new Target(output, indices, contrast, weights, batchAxis, noBatchAxis, before, measure);
+  }
+
+  /** Returns a copy that explains this number of the output instead of an entry. */
+  public Target measure(Measure chosen) {
+    return new Target(
+        output, indices, contrast, weights, batchAxis, noBatchAxis, preActivation, chosen);
   }
 
   private static List<Long> list(long... indices) {
@@ -101,6 +124,9 @@ public record Target(
     if (preActivation != null) {
       out.setPreActivation(preActivation);
     }
+    if (measure != null) {
+      out.setMeasure(measure.encode());
+    }
     return out.build();
   }
 
@@ -112,6 +138,7 @@ public record Target(
         message.hasWeights() ? Wire.decode(message.getWeights()) : null,
         message.hasBatchAxis() ? message.getBatchAxis() : null,
         message.getNoBatchAxis(),
-        message.hasPreActivation() ? message.getPreActivation() : null);
+        message.hasPreActivation() ? message.getPreActivation() : null,
+        message.hasMeasure() ? Measure.decode(message.getMeasure()) : null);
   }
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import com.google.protobuf.UnsafeByteOperations;
@@ -23,7 +25,9 @@ final class Wire {
             .setModel(request.model())
             .setVersion(request.version())
             .addAllInputs(encode(request.inputs()))
-            .addAllCapture(request.capture());
+            .addAllCapture(request.capture())
+            .setReceipt(request.receipt())
+            .addAllTargets(TargetSet.encode(request.targets()));
     if (request.method() != null) {
       out.setMethod(MethodWire.encode(request.method()));
     }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /**
  * Requests predictions and their explanations from an explanation server.
  *

@@ -1,7 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonParser;
 import java.nio.file.Files;
@@ -25,6 +28,19 @@ class ClientBuilderTest {
   @ValueSource(strings = {"127.0.0.1:1", "[::1]:1", "localhost:1"})
   void onThisMachineATokenIsSafe(String address) {
     Client.builder(address).token("t").build().close();
+  }
+
+  @Test
+  void whereNothingListensAddressAndCauseAreTold() throws Exception {
+    int port;
+    try (var free = new java.net.ServerSocket(0)) {
+      port = free.getLocalPort();
+    }
+    try (Client client = Client.connect("127.0.0.1:" + port)) {
+      var error = assertThrows(ExplainException.Unavailable.class, client::models);
+      assertTrue(error.getMessage().contains("127.0.0.1:" + port), error.getMessage());
+      assertTrue(error.getMessage().contains("Connection refused"), error.getMessage());
+    }
   }
 
   @Test

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lstmexplain;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;

@@ -27,6 +27,24 @@ export const protobufPackage = "lstm_explain.v1";
 
 export const protobufFileName = "lstm_explain/v1/explanation.proto";
 
+/** The number that a Measure computes from the output of one sample. */
+export enum MeasureKind {
+  MEASURE_KIND_UNSPECIFIED = 0,
+  /** MEASURE_KIND_MEAN_SQUARED_ERROR - The mean of the squared differences from the reference. */
+  MEASURE_KIND_MEAN_SQUARED_ERROR = 1,
+  /** MEASURE_KIND_MEAN_ABSOLUTE_ERROR - The mean of the absolute differences from the reference. */
+  MEASURE_KIND_MEAN_ABSOLUTE_ERROR = 2,
+  /** MEASURE_KIND_L1_NORM - The sum of the absolute entries. */
+  MEASURE_KIND_L1_NORM = 3,
+  /** MEASURE_KIND_L2_NORM - The square root of the sum of the squared entries. */
+  MEASURE_KIND_L2_NORM = 4,
+  /** MEASURE_KIND_LOG_PROBABILITY - The logarithm of the probability of an entry by the softmax over the last axis. */
+  MEASURE_KIND_LOG_PROBABILITY = 5,
+  /** MEASURE_KIND_PROBABILITY - The probability of an entry by the softmax over the last axis. */
+  MEASURE_KIND_PROBABILITY = 6,
+  UNRECOGNIZED = -1,
+}
+
 /** What to explain: one scalar per sample, taken from one output of the model. */
 export interface Target {
   /** Name of the output. Default: the default of the model (model.yaml), otherwise its first output. */
@@ -57,13 +75,71 @@ export interface Target {
    * explained.
    * Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
    */
-  preActivation?: boolean | undefined;
+  preActivation?:
+    | boolean
+    | undefined;
+  /**
+   * Explains a number of the whole output instead of an entry. Cannot be combined with `contrast_indices` and `weights`;
+   * `indices` only with probabilities, whose entry they are.
+   */
+  measure: Measure | undefined;
+}
+
+/**
+ * A number of an output that is no linear combination of its entries. It is computed by a small graph behind the model,
+ * so every method explains it.
+ */
+export interface Measure {
+  kind: MeasureKind;
+  /**
+   * For an error against an input: how many time steps the output is ahead of it. Step t of the output is compared with
+   * step t + ahead of the input.
+   */
+  ahead: number;
+  /** What an error compares the output with. Required for errors, must be unset otherwise. */
+  reference:
+    | //
+    /** The name of an input of the shape of the output. */
+    { $case: "input"; value: string }
+    | //
+    /**
+     * An array of the shape of the output, or of the output of one sample. The ledger absorbs its share. Responses omit
+     * it.
+     */
+    { $case: "tensor"; value: Tensor }
+    | undefined;
+}
+
+/** One target, or one for every entry of an output along an axis. If neither is set, the default target of the model. */
+export interface TargetSet {
+  targets: { $case: "target"; value: Target } | { $case: "every"; value: Every } | undefined;
+}
+
+/** One target for every entry of an output along one of its axes: every class, or every step of a forecast. */
+export interface Every {
+  /**
+   * What the targets have in common: the output, its batch axis, `pre_activation` and, in `indices`, one position on
+   * the other axes. If `indices` is empty, each of the other axes must have one entry, except that the last one may
+   * have more: every target is then the largest entry on it. `contrast_indices` and `weights` must be unset.
+   */
+  target:
+    | Target
+    | undefined;
+  /**
+   * The axis, counted in the output of one sample (the output without its batch axis): 0 for steps; -1, the last one,
+   * for classes. Default: -1.
+   */
+  axis?:
+    | number
+    | undefined;
+  /** Positions on the axis. If empty, all of them. */
+  entries: bigint[];
 }
 
 export interface ExplainRequest {
   /** Name of the model, as listed by ModelService. */
   model: string;
-  /** Version of the model. If empty, the newest version that is ready. */
+  /** Version of the model. If empty, the default version of the model, or its canary for a share of the requests. */
   version: string;
   /**
    * One tensor for each input of the model, by name. An input with a tokenizer also accepts a STRING tensor of shape
@@ -88,6 +164,14 @@ export interface ExplainRequest {
    * replace those of the model one by one. Cannot be combined with `method`.
    */
   parameters: { [key: string]: string };
+  /**
+   * Several targets for the same inputs, in the order of the answer. The model runs forward once for all of them (once
+   * per target under methods that run the model on changed inputs). Cannot be combined with `target`. The limit is a
+   * setting of the server (`max_targets`).
+   */
+  targets: TargetSet[];
+  /** Asks for a receipt of the answer. FAILED_PRECONDITION where the server has no key to sign it with (--receipt-key). */
+  receipt: boolean;
 }
 
 export interface ExplainRequest_ParametersEntry {
@@ -135,7 +219,26 @@ export interface NodeShare {
   absorbed: Tensor | undefined;
 }
 
-/** An explanation of one batch, with the prediction that it explains. */
+/** What belongs to one target of several. */
+export interface TargetAnswer {
+  /** The target. `indices` has one position per sample. */
+  target:
+    | Target
+    | undefined;
+  /** Reasons not to rely on the answer for this target, as in ExplainResponse. */
+  warnings: string[];
+  /** As in ExplainResponse. */
+  explainedQuantity: string;
+  /** As in ExplainResponse. */
+  stepsUsed: number[];
+}
+
+/**
+ * An explanation of one batch, with the prediction that it explains.
+ *
+ * For a request with `targets`, the tensors of `explained`, `relevance`, `captured`, `ledger` and `standard_error` have
+ * one more axis in front, along which the targets lie. Where some of the targets are FLOAT64, all of them are.
+ */
 export interface ExplainResponse {
   /** Name of the model that answered. */
   model: string;
@@ -159,7 +262,7 @@ export interface ExplainResponse {
   method:
     | Method
     | undefined;
-  /** The target that was used. `indices` has one position per sample. */
+  /** The target that was used. `indices` has one position per sample. Unset for a request with `targets`. */
   target:
     | Target
     | undefined;
@@ -176,14 +279,14 @@ export interface ExplainResponse {
   standardError: Tensor[];
   /**
    * Reasons not to rely on the answer, one sentence each; for example, relevance that diverges. If empty, the answer
-   * can be acted on.
+   * can be acted on. For a request with `targets`, those of all targets, each once.
    */
   warnings: string[];
   /**
    * How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
    * before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax, Exp or Softplus.
    * `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
-   * one). Empty: the server is older than this field.
+   * one). For a measure, its name, such as `mean_squared_error`. Empty: the server is older than this field, or the request has `targets`.
    */
   explainedQuantity: string;
   /**
@@ -191,18 +294,42 @@ export interface ExplainResponse {
    * other methods.
    */
   stepsUsed: number[];
+  /** For a request with `targets`, what belongs to each of them, in their order, with `every` written out. */
+  targets: TargetAnswer[];
+  /**
+   * For a request with `receipt`, a signed record of the answer and of what it was computed from: a DSSE envelope in
+   * JSON, whose payload is an in-toto statement. `lstm-explain verify` checks it.
+   */
+  receipt: string;
 }
 
 export interface ExplainStreamRequest {
   /** An id that the caller chooses. The response carries the same id. */
   id: string;
-  request: ExplainRequest | undefined;
+  request:
+    | ExplainRequest
+    | undefined;
+  /** Asks for `progress` before the answer, under methods that run the model many times. */
+  progress: boolean;
 }
 
 export interface ExplainStreamResponse {
   /** The id of the request. */
   id: string;
-  result: { $case: "response"; value: ExplainResponse } | { $case: "error"; value: ItemError } | undefined;
+  result: { $case: "response"; value: ExplainResponse } | { $case: "error"; value: ItemError } | //
+  /** Sent before the response or the error, at most ten times a second, where the request asks for it. */
+  { $case: "progress"; value: Progress } | undefined;
+}
+
+/** How far an explanation is. Methods that are one pass (LRP, Gradient, GradientTimesInput) have none. */
+export interface Progress {
+  /** How often the model has run on the batch. Never decreases for one request. */
+  done: bigint;
+  /**
+   * How often it is expected to run in all, at least `done`. It can change on the way: IntegratedGradients adds runs
+   * where the first ones do not suffice.
+   */
+  total: bigint;
 }
 
 /** Why one request of a stream failed. The stream itself continues. */
@@ -223,6 +350,7 @@ function createBaseTarget(): Target {
     batchAxis: undefined,
     noBatchAxis: false,
     preActivation: undefined,
+    measure: undefined,
   };
 }
 
@@ -262,6 +390,9 @@ export const Target: MessageFns<Target> = {
     }
     if (message.preActivation !== undefined) {
       writer.uint32(56).bool(message.preActivation);
+    }
+    if (message.measure !== undefined) {
+      Measure.encode(message.measure, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -355,6 +486,14 @@ export const Target: MessageFns<Target> = {
             message.preActivation = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.measure = Measure.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -381,12 +520,309 @@ export const Target: MessageFns<Target> = {
     message.batchAxis = object.batchAxis ?? undefined;
     message.noBatchAxis = object.noBatchAxis ?? false;
     message.preActivation = object.preActivation ?? undefined;
+    message.measure = (object.measure !== undefined && object.measure !== null)
+      ? Measure.fromPartial(object.measure)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseMeasure(): Measure {
+  return { kind: 0, ahead: 0, reference: undefined };
+}
+
+export const Measure: MessageFns<Measure> = {
+  encode(message: Measure, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== 0) {
+      writer.uint32(8).int32(message.kind);
+    }
+    if (message.ahead !== 0) {
+      writer.uint32(16).int32(message.ahead);
+    }
+    switch (message.reference?.$case) {
+      case "input":
+        writer.uint32(26).string(message.reference.value);
+        break;
+      case "tensor":
+        Tensor.encode(message.reference.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Measure {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMeasure();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ahead = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reference = { $case: "input", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reference = { $case: "tensor", value: Tensor.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Measure>, I>>(base?: I): Measure {
+    return Measure.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Measure>, I>>(object: I): Measure {
+    const message = createBaseMeasure();
+    message.kind = object.kind ?? 0;
+    message.ahead = object.ahead ?? 0;
+    switch (object.reference?.$case) {
+      case "input": {
+        if (object.reference?.value !== undefined && object.reference?.value !== null) {
+          message.reference = { $case: "input", value: object.reference.value };
+        }
+        break;
+      }
+      case "tensor": {
+        if (object.reference?.value !== undefined && object.reference?.value !== null) {
+          message.reference = { $case: "tensor", value: Tensor.fromPartial(object.reference.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseTargetSet(): TargetSet {
+  return { targets: undefined };
+}
+
+export const TargetSet: MessageFns<TargetSet> = {
+  encode(message: TargetSet, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.targets?.$case) {
+      case "target":
+        Target.encode(message.targets.value, writer.uint32(10).fork()).join();
+        break;
+      case "every":
+        Every.encode(message.targets.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TargetSet {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTargetSet();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.targets = { $case: "target", value: Target.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.targets = { $case: "every", value: Every.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TargetSet>, I>>(base?: I): TargetSet {
+    return TargetSet.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TargetSet>, I>>(object: I): TargetSet {
+    const message = createBaseTargetSet();
+    switch (object.targets?.$case) {
+      case "target": {
+        if (object.targets?.value !== undefined && object.targets?.value !== null) {
+          message.targets = { $case: "target", value: Target.fromPartial(object.targets.value) };
+        }
+        break;
+      }
+      case "every": {
+        if (object.targets?.value !== undefined && object.targets?.value !== null) {
+          message.targets = { $case: "every", value: Every.fromPartial(object.targets.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseEvery(): Every {
+  return { target: undefined, axis: undefined, entries: [] };
+}
+
+export const Every: MessageFns<Every> = {
+  encode(message: Every, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.target !== undefined) {
+      Target.encode(message.target, writer.uint32(10).fork()).join();
+    }
+    if (message.axis !== undefined) {
+      writer.uint32(16).int32(message.axis);
+    }
+    if (message.entries.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.entries) {
+        if (BigInt.asIntN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field entries of type int64 is too large");
+        }
+        writer.int64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Every {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEvery();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.target = Target.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.axis = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.entries.push(reader.int64() as bigint);
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.entries.push(reader.int64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Every>, I>>(base?: I): Every {
+    return Every.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Every>, I>>(object: I): Every {
+    const message = createBaseEvery();
+    message.target = (object.target !== undefined && object.target !== null)
+      ? Target.fromPartial(object.target)
+      : undefined;
+    message.axis = object.axis ?? undefined;
+    message.entries = object.entries?.map((e) => BigInt(e)) || [];
     return message;
   },
 };
 
 function createBaseExplainRequest(): ExplainRequest {
-  return { model: "", version: "", inputs: [], target: undefined, method: undefined, capture: [], parameters: {} };
+  return {
+    model: "",
+    version: "",
+    inputs: [],
+    target: undefined,
+    method: undefined,
+    capture: [],
+    parameters: {},
+    targets: [],
+    receipt: false,
+  };
 }
 
 export const ExplainRequest: MessageFns<ExplainRequest> = {
@@ -412,6 +848,12 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
     globalThis.Object.entries(message.parameters).forEach(([key, value]: [string, string]) => {
       ExplainRequest_ParametersEntry.encode({ key: key as any, value }, writer.uint32(58).fork()).join();
     });
+    for (const v of message.targets) {
+      TargetSet.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.receipt !== false) {
+      writer.uint32(72).bool(message.receipt);
+    }
     return writer;
   },
 
@@ -487,6 +929,22 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
             }
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.targets.push(TargetSet.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.receipt = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -523,6 +981,8 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
       },
       {},
     );
+    message.targets = object.targets?.map((e) => TargetSet.fromPartial(e)) || [];
+    message.receipt = object.receipt ?? false;
     return message;
   },
 };
@@ -776,6 +1236,113 @@ export const NodeShare: MessageFns<NodeShare> = {
   },
 };
 
+function createBaseTargetAnswer(): TargetAnswer {
+  return { target: undefined, warnings: [], explainedQuantity: "", stepsUsed: [] };
+}
+
+export const TargetAnswer: MessageFns<TargetAnswer> = {
+  encode(message: TargetAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.target !== undefined) {
+      Target.encode(message.target, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.warnings) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.explainedQuantity !== "") {
+      writer.uint32(26).string(message.explainedQuantity);
+    }
+    if (message.stepsUsed.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.stepsUsed) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TargetAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTargetAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.target = Target.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.explainedQuantity = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.stepsUsed.push(reader.int32());
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.stepsUsed.push(reader.int32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<TargetAnswer>, I>>(base?: I): TargetAnswer {
+    return TargetAnswer.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TargetAnswer>, I>>(object: I): TargetAnswer {
+    const message = createBaseTargetAnswer();
+    message.target = (object.target !== undefined && object.target !== null)
+      ? Target.fromPartial(object.target)
+      : undefined;
+    message.warnings = object.warnings?.map((e) => e) || [];
+    message.explainedQuantity = object.explainedQuantity ?? "";
+    message.stepsUsed = object.stepsUsed?.map((e) => e) || [];
+    return message;
+  },
+};
+
 function createBaseExplainResponse(): ExplainResponse {
   return {
     model: "",
@@ -792,6 +1359,8 @@ function createBaseExplainResponse(): ExplainResponse {
     warnings: [],
     explainedQuantity: "",
     stepsUsed: [],
+    targets: [],
+    receipt: "",
   };
 }
 
@@ -842,6 +1411,12 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
         writer.int32(v);
       }
       writer.join();
+    }
+    for (const v of message.targets) {
+      TargetAnswer.encode(v!, writer.uint32(122).fork()).join();
+    }
+    if (message.receipt !== "") {
+      writer.uint32(130).string(message.receipt);
     }
     return writer;
   },
@@ -981,6 +1556,22 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
 
             break;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.targets.push(TargetAnswer.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.receipt = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1020,12 +1611,14 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     message.warnings = object.warnings?.map((e) => e) || [];
     message.explainedQuantity = object.explainedQuantity ?? "";
     message.stepsUsed = object.stepsUsed?.map((e) => e) || [];
+    message.targets = object.targets?.map((e) => TargetAnswer.fromPartial(e)) || [];
+    message.receipt = object.receipt ?? "";
     return message;
   },
 };
 
 function createBaseExplainStreamRequest(): ExplainStreamRequest {
-  return { id: "", request: undefined };
+  return { id: "", request: undefined, progress: false };
 }
 
 export const ExplainStreamRequest: MessageFns<ExplainStreamRequest> = {
@@ -1035,6 +1628,9 @@ export const ExplainStreamRequest: MessageFns<ExplainStreamRequest> = {
     }
     if (message.request !== undefined) {
       ExplainRequest.encode(message.request, writer.uint32(18).fork()).join();
+    }
+    if (message.progress !== false) {
+      writer.uint32(24).bool(message.progress);
     }
     return writer;
   },
@@ -1068,6 +1664,14 @@ export const ExplainStreamRequest: MessageFns<ExplainStreamRequest> = {
             message.request = ExplainRequest.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.progress = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1089,6 +1693,7 @@ export const ExplainStreamRequest: MessageFns<ExplainStreamRequest> = {
     message.request = (object.request !== undefined && object.request !== null)
       ? ExplainRequest.fromPartial(object.request)
       : undefined;
+    message.progress = object.progress ?? false;
     return message;
   },
 };
@@ -1108,6 +1713,9 @@ export const ExplainStreamResponse: MessageFns<ExplainStreamResponse> = {
         break;
       case "error":
         ItemError.encode(message.result.value, writer.uint32(26).fork()).join();
+        break;
+      case "progress":
+        Progress.encode(message.result.value, writer.uint32(34).fork()).join();
         break;
     }
     return writer;
@@ -1150,6 +1758,14 @@ export const ExplainStreamResponse: MessageFns<ExplainStreamResponse> = {
             message.result = { $case: "error", value: ItemError.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.result = { $case: "progress", value: Progress.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1181,7 +1797,86 @@ export const ExplainStreamResponse: MessageFns<ExplainStreamResponse> = {
         }
         break;
       }
+      case "progress": {
+        if (object.result?.value !== undefined && object.result?.value !== null) {
+          message.result = { $case: "progress", value: Progress.fromPartial(object.result.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseProgress(): Progress {
+  return { done: 0n, total: 0n };
+}
+
+export const Progress: MessageFns<Progress> = {
+  encode(message: Progress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.done !== 0n) {
+      if (BigInt.asIntN(64, message.done) !== message.done) {
+        throw new globalThis.Error("value provided for field message.done of type int64 too large");
+      }
+      writer.uint32(8).int64(message.done);
+    }
+    if (message.total !== 0n) {
+      if (BigInt.asIntN(64, message.total) !== message.total) {
+        throw new globalThis.Error("value provided for field message.total of type int64 too large");
+      }
+      writer.uint32(16).int64(message.total);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Progress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.done = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.total = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Progress>, I>>(base?: I): Progress {
+    return Progress.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Progress>, I>>(object: I): Progress {
+    const message = createBaseProgress();
+    message.done = (object.done !== undefined && object.done !== null) ? BigInt(object.done) : 0n;
+    message.total = (object.total !== undefined && object.total !== null) ? BigInt(object.total) : 0n;
     return message;
   },
 };
@@ -1285,7 +1980,8 @@ export const ExplanationServiceService = {
   },
   /**
    * Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
-   * id of its request. A request that fails gets an error of its own, and the stream continues.
+   * id of its request. A request that fails gets an error of its own, and the stream continues. A request may ask for
+   * its progress, which arrives before its response.
    */
   explainStream: {
     path: "/lstm_explain.v1.ExplanationService/ExplainStream" as const,
@@ -1309,7 +2005,8 @@ export interface ExplanationServiceServer extends UntypedServiceImplementation {
   explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
   /**
    * Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
-   * id of its request. A request that fails gets an error of its own, and the stream continues.
+   * id of its request. A request that fails gets an error of its own, and the stream continues. A request may ask for
+   * its progress, which arrives before its response.
    */
   explainStream: handleBidiStreamingCall<ExplainStreamRequest, ExplainStreamResponse>;
 }
@@ -1338,7 +2035,8 @@ export interface ExplanationServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
-   * id of its request. A request that fails gets an error of its own, and the stream continues.
+   * id of its request. A request that fails gets an error of its own, and the stream continues. A request may ask for
+   * its progress, which arrives before its response.
    */
   explainStream(): ClientDuplexStream<ExplainStreamRequest, ExplainStreamResponse>;
   explainStream(options: Partial<CallOptions>): ClientDuplexStream<ExplainStreamRequest, ExplainStreamResponse>;

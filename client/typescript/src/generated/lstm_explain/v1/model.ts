@@ -59,6 +59,30 @@ export interface ModelSummary {
    */
   reason: string;
   description: string;
+  /**
+   * The digest over the files of the version: the same wherever the same files are served. Empty unless the state is
+   * READY.
+   */
+  digest: string;
+  /** Whether this version answers requests that name none. */
+  isDefault: boolean;
+  /** The share of these requests that this version gets as the canary, from 0 to 1. */
+  canaryShare: number;
+}
+
+/** Which version of a model answers requests that name none. */
+export interface ModelRoute {
+  /** If empty, the newest version that is ready. */
+  defaultVersion: string;
+  /** If empty, there is no canary. */
+  canaryVersion: string;
+  /**
+   * The share of the requests that the canary gets, from 0 to 1. Requests with the metadata `x-canary: true` always get
+   * the canary, and those with `x-canary: false` never.
+   */
+  canaryShare: number;
+  /** The default version before the last change of it. Responses only. */
+  previousVersion: string;
 }
 
 /** What LRP does at one node of the graph. */
@@ -107,6 +131,11 @@ export interface ModelDetail {
    * Empty if the model has no background set.
    */
   backgroundSamples: { [key: string]: number };
+  /**
+   * Maps the name of an input to examples of it, as text: a text for an input that accepts text, for others a table as
+   * CSV, with a line per time step.
+   */
+  examples: { [key: string]: Names };
 }
 
 export interface ModelDetail_ClassNamesEntry {
@@ -139,6 +168,11 @@ export interface ModelDetail_BackgroundSamplesEntry {
   value: number;
 }
 
+export interface ModelDetail_ExamplesEntry {
+  key: string;
+  value: Names | undefined;
+}
+
 export interface ListModelsRequest {
 }
 
@@ -148,7 +182,7 @@ export interface ListModelsResponse {
 
 export interface GetModelRequest {
   name: string;
-  /** If empty, the newest version that is ready. */
+  /** If empty, the default version of the model. */
   version: string;
 }
 
@@ -197,6 +231,28 @@ export interface DeleteModelRequest {
 }
 
 export interface DeleteModelResponse {
+}
+
+export interface RouteModelRequest {
+  name: string;
+  /** The version that answers requests that name none; it must be ready. If empty, the newest version that is ready. */
+  defaultVersion: string;
+  /** The version that gets a share of these requests; it must be ready. If empty, there is no canary. */
+  canaryVersion: string;
+  /** From 0 to 1. With 0, only requests with the metadata `x-canary: true` get the canary. */
+  canaryShare: number;
+}
+
+export interface RouteModelResponse {
+  route: ModelRoute | undefined;
+}
+
+export interface RollBackModelRequest {
+  name: string;
+}
+
+export interface RollBackModelResponse {
+  route: ModelRoute | undefined;
 }
 
 function createBaseTensorSpec(): TensorSpec {
@@ -363,7 +419,7 @@ export const Dimension: MessageFns<Dimension> = {
 };
 
 function createBaseModelSummary(): ModelSummary {
-  return { name: "", version: "", state: 0, reason: "", description: "" };
+  return { name: "", version: "", state: 0, reason: "", description: "", digest: "", isDefault: false, canaryShare: 0 };
 }
 
 export const ModelSummary: MessageFns<ModelSummary> = {
@@ -382,6 +438,15 @@ export const ModelSummary: MessageFns<ModelSummary> = {
     }
     if (message.description !== "") {
       writer.uint32(42).string(message.description);
+    }
+    if (message.digest !== "") {
+      writer.uint32(50).string(message.digest);
+    }
+    if (message.isDefault !== false) {
+      writer.uint32(56).bool(message.isDefault);
+    }
+    if (message.canaryShare !== 0) {
+      writer.uint32(65).double(message.canaryShare);
     }
     return writer;
   },
@@ -439,6 +504,30 @@ export const ModelSummary: MessageFns<ModelSummary> = {
             message.description = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.isDefault = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.canaryShare = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -461,6 +550,100 @@ export const ModelSummary: MessageFns<ModelSummary> = {
     message.state = object.state ?? 0;
     message.reason = object.reason ?? "";
     message.description = object.description ?? "";
+    message.digest = object.digest ?? "";
+    message.isDefault = object.isDefault ?? false;
+    message.canaryShare = object.canaryShare ?? 0;
+    return message;
+  },
+};
+
+function createBaseModelRoute(): ModelRoute {
+  return { defaultVersion: "", canaryVersion: "", canaryShare: 0, previousVersion: "" };
+}
+
+export const ModelRoute: MessageFns<ModelRoute> = {
+  encode(message: ModelRoute, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.defaultVersion !== "") {
+      writer.uint32(10).string(message.defaultVersion);
+    }
+    if (message.canaryVersion !== "") {
+      writer.uint32(18).string(message.canaryVersion);
+    }
+    if (message.canaryShare !== 0) {
+      writer.uint32(25).double(message.canaryShare);
+    }
+    if (message.previousVersion !== "") {
+      writer.uint32(34).string(message.previousVersion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelRoute {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelRoute();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.defaultVersion = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.canaryVersion = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.canaryShare = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.previousVersion = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ModelRoute>, I>>(base?: I): ModelRoute {
+    return ModelRoute.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ModelRoute>, I>>(object: I): ModelRoute {
+    const message = createBaseModelRoute();
+    message.defaultVersion = object.defaultVersion ?? "";
+    message.canaryVersion = object.canaryVersion ?? "";
+    message.canaryShare = object.canaryShare ?? 0;
+    message.previousVersion = object.previousVersion ?? "";
     return message;
   },
 };
@@ -628,6 +811,7 @@ function createBaseModelDetail(): ModelDetail {
     units: {},
     guessedAxes: [],
     backgroundSamples: {},
+    examples: {},
   };
 }
 
@@ -677,6 +861,9 @@ export const ModelDetail: MessageFns<ModelDetail> = {
     }
     globalThis.Object.entries(message.backgroundSamples).forEach(([key, value]: [string, number]) => {
       ModelDetail_BackgroundSamplesEntry.encode({ key: key as any, value }, writer.uint32(122).fork()).join();
+    });
+    globalThis.Object.entries(message.examples).forEach(([key, value]: [string, Names]) => {
+      ModelDetail_ExamplesEntry.encode({ key: key as any, value }, writer.uint32(162).fork()).join();
     });
     return writer;
   },
@@ -832,6 +1019,17 @@ export const ModelDetail: MessageFns<ModelDetail> = {
             }
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            const entry20 = ModelDetail_ExamplesEntry.decode(reader, reader.uint32());
+            if (entry20.value !== undefined) {
+              message.examples[entry20.key] = entry20.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -916,6 +1114,15 @@ export const ModelDetail: MessageFns<ModelDetail> = {
         }
         return acc;
       }, {});
+    message.examples = (globalThis.Object.entries(object.examples ?? {}) as [string, Names][]).reduce(
+      (acc: { [key: string]: Names }, [key, value]: [string, Names]) => {
+        if (value !== undefined) {
+          acc[key] = Names.fromPartial(value);
+        }
+        return acc;
+      },
+      {},
+    );
     return message;
   },
 };
@@ -1324,6 +1531,73 @@ export const ModelDetail_BackgroundSamplesEntry: MessageFns<ModelDetail_Backgrou
     const message = createBaseModelDetail_BackgroundSamplesEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseModelDetail_ExamplesEntry(): ModelDetail_ExamplesEntry {
+  return { key: "", value: undefined };
+}
+
+export const ModelDetail_ExamplesEntry: MessageFns<ModelDetail_ExamplesEntry> = {
+  encode(message: ModelDetail_ExamplesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      Names.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelDetail_ExamplesEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelDetail_ExamplesEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = Names.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ModelDetail_ExamplesEntry>, I>>(base?: I): ModelDetail_ExamplesEntry {
+    return ModelDetail_ExamplesEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ModelDetail_ExamplesEntry>, I>>(object: I): ModelDetail_ExamplesEntry {
+    const message = createBaseModelDetail_ExamplesEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null) ? Names.fromPartial(object.value) : undefined;
     return message;
   },
 };
@@ -2003,6 +2277,266 @@ export const DeleteModelResponse: MessageFns<DeleteModelResponse> = {
   },
 };
 
+function createBaseRouteModelRequest(): RouteModelRequest {
+  return { name: "", defaultVersion: "", canaryVersion: "", canaryShare: 0 };
+}
+
+export const RouteModelRequest: MessageFns<RouteModelRequest> = {
+  encode(message: RouteModelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.defaultVersion !== "") {
+      writer.uint32(18).string(message.defaultVersion);
+    }
+    if (message.canaryVersion !== "") {
+      writer.uint32(26).string(message.canaryVersion);
+    }
+    if (message.canaryShare !== 0) {
+      writer.uint32(33).double(message.canaryShare);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RouteModelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRouteModelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.defaultVersion = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.canaryVersion = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.canaryShare = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RouteModelRequest>, I>>(base?: I): RouteModelRequest {
+    return RouteModelRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RouteModelRequest>, I>>(object: I): RouteModelRequest {
+    const message = createBaseRouteModelRequest();
+    message.name = object.name ?? "";
+    message.defaultVersion = object.defaultVersion ?? "";
+    message.canaryVersion = object.canaryVersion ?? "";
+    message.canaryShare = object.canaryShare ?? 0;
+    return message;
+  },
+};
+
+function createBaseRouteModelResponse(): RouteModelResponse {
+  return { route: undefined };
+}
+
+export const RouteModelResponse: MessageFns<RouteModelResponse> = {
+  encode(message: RouteModelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.route !== undefined) {
+      ModelRoute.encode(message.route, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RouteModelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRouteModelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.route = ModelRoute.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RouteModelResponse>, I>>(base?: I): RouteModelResponse {
+    return RouteModelResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RouteModelResponse>, I>>(object: I): RouteModelResponse {
+    const message = createBaseRouteModelResponse();
+    message.route = (object.route !== undefined && object.route !== null)
+      ? ModelRoute.fromPartial(object.route)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRollBackModelRequest(): RollBackModelRequest {
+  return { name: "" };
+}
+
+export const RollBackModelRequest: MessageFns<RollBackModelRequest> = {
+  encode(message: RollBackModelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RollBackModelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRollBackModelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RollBackModelRequest>, I>>(base?: I): RollBackModelRequest {
+    return RollBackModelRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RollBackModelRequest>, I>>(object: I): RollBackModelRequest {
+    const message = createBaseRollBackModelRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseRollBackModelResponse(): RollBackModelResponse {
+  return { route: undefined };
+}
+
+export const RollBackModelResponse: MessageFns<RollBackModelResponse> = {
+  encode(message: RollBackModelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.route !== undefined) {
+      ModelRoute.encode(message.route, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RollBackModelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRollBackModelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.route = ModelRoute.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<RollBackModelResponse>, I>>(base?: I): RollBackModelResponse {
+    return RollBackModelResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RollBackModelResponse>, I>>(object: I): RollBackModelResponse {
+    const message = createBaseRollBackModelResponse();
+    message.route = (object.route !== undefined && object.route !== null)
+      ? ModelRoute.fromPartial(object.route)
+      : undefined;
+    return message;
+  },
+};
+
 /** Lists, describes, imports and deletes models. */
 export type ModelServiceService = typeof ModelServiceService;
 export const ModelServiceService = {
@@ -2053,6 +2587,33 @@ export const ModelServiceService = {
     responseSerialize: (value: DeleteModelResponse): Buffer => Buffer.from(DeleteModelResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DeleteModelResponse => DeleteModelResponse.decode(value),
   },
+  /**
+   * Chooses which version of a model answers requests that name none, and a canary that gets a share of them. Replaces
+   * what was chosen before. The server refuses the call unless it is configured to allow imports.
+   */
+  routeModel: {
+    path: "/lstm_explain.v1.ModelService/RouteModel" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RouteModelRequest): Buffer => Buffer.from(RouteModelRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RouteModelRequest => RouteModelRequest.decode(value),
+    responseSerialize: (value: RouteModelResponse): Buffer => Buffer.from(RouteModelResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RouteModelResponse => RouteModelResponse.decode(value),
+  },
+  /**
+   * Ends the canary of a model if there is one; otherwise makes the previous default version the default again. The
+   * server refuses the call unless it is configured to allow imports.
+   */
+  rollBackModel: {
+    path: "/lstm_explain.v1.ModelService/RollBackModel" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RollBackModelRequest): Buffer => Buffer.from(RollBackModelRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RollBackModelRequest => RollBackModelRequest.decode(value),
+    responseSerialize: (value: RollBackModelResponse): Buffer =>
+      Buffer.from(RollBackModelResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RollBackModelResponse => RollBackModelResponse.decode(value),
+  },
 } as const;
 
 export interface ModelServiceServer extends UntypedServiceImplementation {
@@ -2071,6 +2632,16 @@ export interface ModelServiceServer extends UntypedServiceImplementation {
    * imports.
    */
   deleteModel: handleUnaryCall<DeleteModelRequest, DeleteModelResponse>;
+  /**
+   * Chooses which version of a model answers requests that name none, and a canary that gets a share of them. Replaces
+   * what was chosen before. The server refuses the call unless it is configured to allow imports.
+   */
+  routeModel: handleUnaryCall<RouteModelRequest, RouteModelResponse>;
+  /**
+   * Ends the canary of a model if there is one; otherwise makes the previous default version the default again. The
+   * server refuses the call unless it is configured to allow imports.
+   */
+  rollBackModel: handleUnaryCall<RollBackModelRequest, RollBackModelResponse>;
 }
 
 export interface ModelServiceClient extends Client {
@@ -2145,6 +2716,44 @@ export interface ModelServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DeleteModelResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Chooses which version of a model answers requests that name none, and a canary that gets a share of them. Replaces
+   * what was chosen before. The server refuses the call unless it is configured to allow imports.
+   */
+  routeModel(
+    request: RouteModelRequest,
+    callback: (error: ServiceError | null, response: RouteModelResponse) => void,
+  ): ClientUnaryCall;
+  routeModel(
+    request: RouteModelRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RouteModelResponse) => void,
+  ): ClientUnaryCall;
+  routeModel(
+    request: RouteModelRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RouteModelResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Ends the canary of a model if there is one; otherwise makes the previous default version the default again. The
+   * server refuses the call unless it is configured to allow imports.
+   */
+  rollBackModel(
+    request: RollBackModelRequest,
+    callback: (error: ServiceError | null, response: RollBackModelResponse) => void,
+  ): ClientUnaryCall;
+  rollBackModel(
+    request: RollBackModelRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RollBackModelResponse) => void,
+  ): ClientUnaryCall;
+  rollBackModel(
+    request: RollBackModelRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RollBackModelResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -23,5 +23,5 @@ export default {
       }
     }
   ],
-  "retryThrottling": {"maxTokens": 200, "tokenRatio": 1}
+  "retryThrottling": {"maxTokens": 200, "tokenRatio": 1.0}
 };

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lstmexplain;
+
+import java.util.Objects;
+
+/**
+ * A number of the output of each sample that is explained instead of an entry: an error, a norm, or
+ * the probability of an entry.
+ *
+ * @param kind which number
+ * @param input the name of the input that an error compares the output with, or empty
+ * @param tensor the array that an error compares the output with, of its shape or of that of one
+ *     sample, or null
+ * @param ahead how many time steps the output is ahead of the input
+ */
+public record Measure(MeasureKind kind, String input, Tensor tensor, int ahead) {
+
+  /** Checks the arguments. */
+  public Measure {
+    Objects.requireNonNull(kind, "kind");
+    Objects.requireNonNull(input, "input");
+  }
+
+  /** A norm or a probability, which is not compared with anything. */
+  public static Measure of(MeasureKind kind) {
+    return new Measure(kind, "", null, 0);
+  }
+
+  /** The error against an input. */
+  public static Measure against(MeasureKind kind, String input) {
+    return new Measure(kind, input, null, 0);
+  }
+
+  /** The error against an array. */
+  public static Measure against(MeasureKind kind, Tensor tensor) {
+    return new Measure(kind, "", Objects.requireNonNull(tensor, "tensor"), 0);
+  }
+
+  /** Returns a copy for an output that is this number of time steps ahead of the input. */
+  public Measure ahead(int steps) {
+    return new Measure(kind, input, tensor, steps);
+  }
+
+  lstmexplain.v1.Measure encode() {
+    var out =
+        lstmexplain.v1.Measure.newBuilder()
+            .setKind(lstmexplain.v1.MeasureKind.valueOf(Wire.name(kind)))
+            .setAhead(ahead);
+    if (!input.isEmpty()) {
+      out.setInput(input);
+    }
+    if (tensor != null) {
+      out.setTensor(Wire.encode("", tensor));
+    }
+    return out.build();
+  }
+
+  /** Null for a kind that this client does not know. */
+  static Measure decode(lstmexplain.v1.Measure message) {
+    MeasureKind kind = Wire.constant(MeasureKind.class, message.getKind());
+    return kind == null ? null : new Measure(kind, message.getInput(), null, message.getAhead());
+  }
+}
