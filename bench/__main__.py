@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m bench [--quick] [--part PART] [--json FILE]`: prints the tables and writes the figures.
 
 `python -m bench compare REV` compares the engine with that of another commit; `python -m bench frames [--list]` counts
@@ -24,8 +25,23 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import clients, engine, frames, peers, pieces, revisions, scaling, service, service_page
-from bench.machine import machine
+from bench import (
+    callers,
+    clients,
+    compiled,
+    engine,
+    frames,
+    peers,
+    pieces,
+    prefixes,
+    revisions,
+    scaling,
+    scans,
+    service,
+    service_page,
+    targets,
+)
+from bench.machine import file_of, machine
 from bench.models import FADING, GRID, OTHER_CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,12 +63,17 @@ def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "engine": _engine,
-    "fading": lambda console, a, _: engine.run_fading(console, FADING, quick=a.quick, seconds=a.seconds),
+    "lengths": lambda console, a, _: engine.run_lengths(console, FADING + GRID, quick=a.quick, seconds=a.seconds),
     "cells": lambda console, a, _: engine.run_cells(console, OTHER_CELLS, seconds=a.seconds),
     "scaling": lambda console, a, _: scaling.run(console, quick=a.quick),
+    "scans": lambda console, a, _: scans.run(console, seconds=a.seconds),
+    "compiled": lambda console, a, _: compiled.run(console, seconds=a.seconds),
+    "targets": lambda console, a, _: targets.run(console, seconds=a.seconds),
+    "prefixes": lambda console, a, _: prefixes.run(console, seconds=a.seconds),
     "peers": lambda console, a, _: peers.run(console, seconds=a.seconds, python=a.captum),
     "pieces": lambda console, a, _: pieces.run(console),
     "service": lambda console, a, _: _service(console, a),
+    "callers": lambda console, a, _: callers.run(console, quick=a.quick),
     "clients": lambda console, a, _: clients.run(console, calls=50 if a.quick else 300),
 }
 
@@ -101,6 +122,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="for each figure; default: 0.4, or 0.15 with --quick")
     parser.add_argument("--captum", type=Path, metavar="PYTHON", help="an interpreter that has torch and Captum")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results.json", help="figures are added to this")
+    parser.add_argument(
+        "--record", action="store_true", help="add them to docs/performance, to the file of this kind of processor"
+    )
     arguments = parser.parse_args()
     console = Console(width=200)
     if arguments.command:
@@ -110,6 +134,8 @@ def main() -> None:
         if arguments.command[0] != "compare" or len(arguments.command) != 2:
             parser.error("the commands are: compare REV, frames")
         sys.exit(revisions.compare(console, arguments.command[1]))
+    if arguments.record:
+        arguments.json = file_of(machine())
     arguments.seconds = arguments.seconds or (0.15 if arguments.quick else 0.4)
     failed = measure(console, arguments)
     for line in failed:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m bench.batch rates|memory|parity [--rows N] [--json FILE]`: measures the rates of
 `lstm-explain batch` and its memory as the data grows, and compares its numbers with those of the service.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures Explain of `sentiment` by each client, one call after another; the clients alternate at one server."""
 
 from __future__ import annotations

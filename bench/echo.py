@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bare gRPC server that answers every message with a fixed number of bytes, to measure the cost of the wire alone.
 
 `python -m bench.echo KIND BYTES PORT` serves and prints its port. KIND: `threads`; `processes`, two of them on one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Puts a server under load: a number of concurrent callers, each with its own connection, for a number of seconds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The models of the grid: one recurrent layer and a dense head, with random weights."""
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ FADING = [replace(shape, fading=True) for shape in GRID]
 RECURRENT, INPUTS = 0.3, 0.25
 
 
-def model_of(shape: Shape) -> onnx.ModelProto:
-    """x [T, B, D] -> y [B, 5]. Weights uniform within 1 / sqrt(H), the recurrent ones within RECURRENT of that, or
-    normal with a standard deviation of 1 / sqrt(H) where relevance fades.
+def model_of(shape: Shape, classes: int = CLASSES) -> onnx.ModelProto:
+    """x [T, B, D] -> y [B, classes]. Weights uniform within 1 / sqrt(H), the recurrent ones within RECURRENT of that,
+    or normal with a standard deviation of 1 / sqrt(H) where relevance fades.
     """
     rng = np.random.default_rng(0)
     directions, rows = 1 + shape.bidirectional, GATES[shape.op] * shape.H
@@ -58,8 +59,8 @@ def model_of(shape: Shape) -> onnx.ModelProto:
         "W": draw(directions, rows, shape.D),
         "R": recurrent(),
         "B": draw(directions, 2 * rows),
-        "V": draw(directions * shape.H, CLASSES),
-        "b": draw(CLASSES),
+        "V": draw(directions * shape.H, classes),
+        "b": draw(classes),
     }
     direction = "bidirectional" if shape.bidirectional else "forward"
     nodes = [
@@ -69,7 +70,7 @@ def model_of(shape: Shape) -> onnx.ModelProto:
         helper.make_node("Gemm", ["features", "V", "b"], ["y"]),
     ]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["time", "batch", shape.D])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", CLASSES])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", classes])
     constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "bench", [x], [y], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -1,16 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
 """One model twice: loaded by us, and by ONNX Runtime. Needs nothing of the engine that only later commits have."""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnxruntime as ort
 
 import lstm_explain as lx
 from bench.models import Shape, model_of
-from bench.timing import Ratio, compare
+from bench.timing import Ratio, compare, ratio_of, rounds
 
 TARGET = lx.Target(index=2)
 
@@ -36,16 +38,34 @@ class Pair:
         least: int = 5,
         clock: Callable[[], float] = time.perf_counter,
     ) -> Ratio:
-        """Measure one case, after checking that the output equals ONNX Runtime's and that all relevance is finite."""
-        feeds, began = {"x": x}, time.perf_counter()
-        explanation = self.model.explain(feeds, method, TARGET)
-        np.testing.assert_allclose(explanation.outputs["y"], self.session.run(None, feeds)[0], atol=1e-5)
-        assert np.isfinite(explanation.relevance["x"]).all(), "relevance that is not finite"
+        """Measure one case, after checking its answer."""
+        began = time.perf_counter()
+        self._check(x, method)
         return compare(
-            lambda: self.model.explain(feeds, method, TARGET),
-            lambda: self.session.run(None, feeds),
+            lambda: self.model.explain({"x": x}, method, TARGET),
+            lambda: self.session.run(None, {"x": x}),
             seconds,
             least,
             warm=time.perf_counter() - began > 1,
             clock=clock,
         )
+
+    def alternate(
+        self, x: np.ndarray, methods: Sequence[lx.Method], seconds: float, clock: Callable[[], float]
+    ) -> tuple[list[Ratio], Ratio]:
+        """Measure several methods in the same rounds, so that their differences are as sure as their ratios.
+
+        Returns a ratio per method, and what the first costs more than the second, in forward passes.
+        """
+        for method in methods:
+            self._check(x, method)
+        calls = [functools.partial(self.model.explain, {"x": x}, method, TARGET) for method in methods]
+        times = rounds([lambda: self.session.run(None, {"x": x}), *calls], seconds * len(methods), 5, clock=clock)
+        theirs = times[:, 0]
+        return [ratio_of(ours, theirs) for ours in times[:, 1:].T], ratio_of(times[:, 1] - times[:, 2], theirs)
+
+    def _check(self, x: np.ndarray, method: lx.Method) -> None:
+        """The output equals ONNX Runtime's, and all relevance is finite."""
+        explanation = self.model.explain({"x": x}, method, TARGET)
+        np.testing.assert_allclose(explanation.outputs["y"], self.session.run(None, {"x": x})[0], atol=1e-5)
+        assert np.isfinite(explanation.relevance["x"]).all(), "relevance that is not finite"

@@ -1,6 +1,8 @@
-"""Measures other implementations on the same models: the textbook LRP in NumPy, and Captum on an equal torch model.
+# SPDX-License-Identifier: Apache-2.0
+"""Measures other implementations on the same models: the files of `lx.compile`, the textbook LRP in NumPy, and Captum
+on an equal torch model.
 
-`scripts/captum_environment.sh DIR` makes an environment with Debian's torch; `--captum DIR/bin/python` measures in it.
+`scripts/captum_environment.sh DIR` makes an environment with both; `--captum DIR/bin/python` measures in it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,15 +23,22 @@ from onnx import numpy_helper
 from rich.console import Console
 
 import lstm_explain as lx
+from bench.compiled import compiled_session
 from bench.machine import machine
 from bench.models import GRID, Shape, inputs_of, model_of
 from bench.pair import TARGET, Pair
 from bench.timing import compare
 
 ROOT = Path(__file__).resolve().parent.parent
-T = 100
-PEERS = [GRID[0], GRID[2], GRID[3]]
+PEERS = [(GRID[0], 100), (GRID[2], 100), (GRID[3], 100), (GRID[3], 500)]  # and the number of steps
+EPSILON = lx.LRP(epsilon=1e-3)
 IG = lx.IntegratedGradients(steps=50, max_steps=50)
+METHODS: dict[str, lx.Method] = {
+    "lrp all": lx.LRP(),
+    "lrp all, epsilon 0.001": EPSILON,
+    "gradient × input": lx.GradientTimesInput(),
+    "integrated gradients, 50 steps": IG,
+}
 Call = Callable[[], object]
 
 
@@ -38,14 +48,20 @@ def run(console: Console, *, seconds: float, python: Path | None = None) -> dict
         return _elsewhere(python, seconds)
 
     rows = []
-    for shape in PEERS:
+    for shape, T in PEERS:
         pair, x = Pair(shape), inputs_of(shape, T, 1)
-        calls = _ours(pair, x) | {"textbook LRP-all in NumPy": textbook(shape, x)}
+        calls = _ours(pair, x) | _compiled(pair, x) | {"textbook LRP-all in NumPy": textbook(shape, x)}
         if importlib.util.find_spec("captum") and importlib.util.find_spec("torch"):
             calls |= captum(shape, x)
         ratios = {}
         for name, call in calls.items():
-            ratio = compare(call, lambda pair=pair, x=x: pair.session.run(None, {"x": x}), 3 * seconds, least=5)
+            ratio = compare(
+                call,
+                lambda pair=pair, x=x: pair.session.run(None, {"x": x}),
+                3 * seconds,
+                least=5,
+                clock=time.process_time,
+            )
             ratios[name] = asdict(ratio)
             console.print(f"{shape} T={T}: {name}: {ratio}")
         rows.append({"model": asdict(shape), "T": T, "batch": 1, "ratios": ratios})
@@ -66,11 +82,17 @@ def _ours(pair: Pair, x: np.ndarray) -> dict[str, Call]:
     def explain(method: lx.Method) -> Call:
         return lambda: pair.model.explain({"x": x}, method, TARGET)
 
-    return {
-        "lrp all": explain(lx.LRP()),
-        "gradient × input": explain(lx.GradientTimesInput()),
-        "integrated gradients, 50 steps": explain(IG),
-    }
+    return {name: explain(method) for name, method in METHODS.items()}
+
+
+def _compiled(pair: Pair, x: np.ndarray) -> dict[str, Call]:
+    """The files that `lx.compile` writes, which predict and explain, in ONNX Runtime."""
+
+    def explain(method: lx.Method) -> Call:
+        session = compiled_session(pair.model, method)
+        return lambda: session.run(None, {"x": x})
+
+    return {f"compiled: {name}": explain(method) for name, method in METHODS.items()}
 
 
 def _weights(shape: Shape) -> dict[str, np.ndarray]:
@@ -98,7 +120,7 @@ def textbook(shape: Shape, x: np.ndarray) -> Call:
         relevance, _ = dense_lrp(features[0].astype(np.float64), w["V"].T.astype(np.float64), w["b"], seed, rules)
         return layer_lrp(layer, x, rules, R_Y_h=relevance[None, None]).x
 
-    _agree(explain(), shape, x, lx.LRP())
+    _agree(explain(), shape, x, EPSILON)
     return explain
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures the parts of one request, and compares the recurrent product of our kernel with BLAS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m bench compare REV`: compares the engine of another commit with that of this working tree.
 
 Each engine runs in its own process. The processes alternate at every case, so that a machine that slows down slows

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures how cost and memory grow: exponents in T, batch and H, and the memory of one long explanation."""
 
 from __future__ import annotations

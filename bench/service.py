@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures the service under load: `python -m bench --part service`.
 
 Explain with batching off and on, ModelInfer of the same inputs, and an echo of the same sizes alternate in one run,
@@ -24,12 +25,12 @@ import onnx
 
 import lstm_explain as lx
 from bench import echo
+from bench.in_process import pieces
 from bench.load import Load, Server, merged, run
 from bench.models import Shape, inputs_of, model_of
 from bench.service_page import CLIENTS
 from bench.threads import threads
 from bench.timing import compare, spread
-from bench.way import pieces
 from lstm_explain_proto.inference import grpc_service_pb2 as inference
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
 

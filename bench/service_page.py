@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Show the figures of the service in the terminal and in docs/performance.md."""
 
 from __future__ import annotations

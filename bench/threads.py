@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serves Explain in gRPC's thread pool, whose threads compete for the interpreter, to compare with the server's loop.
 
 `python -m bench.threads MODELS` serves and prints its port. The code of a request is the server's, and requests do not
@@ -17,8 +18,8 @@ from typing import Any
 
 import grpc
 
+from bench.in_process import METHOD, explain_handler, stepped
 from bench.load import Server
-from bench.way import METHOD, explain_handler, stepped
 
 THREADS = 16
 

@@ -1,7 +1,9 @@
-"""Times two calls alternately, so that a machine that slows down slows both."""
+# SPDX-License-Identifier: Apache-2.0
+"""Times calls alternately, so that a machine that slows down slows all of them."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,20 +43,44 @@ def compare(
     if not warm:
         theirs()
         ours()
-    pairs: list[tuple[float, float]] = []
+    times = rounds([theirs, ours], seconds, least, longest=longest, clock=clock)
+    return ratio_of(times[:, 1], times[:, 0])
+
+
+def rounds(
+    calls: Sequence[Callable[[], object]],
+    seconds: float,
+    least: int,
+    *,
+    longest: float = 8.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> np.ndarray:
+    """Make all calls in turn for about `seconds`, as `compare` does. Return seconds, [rounds, calls].
+
+    More than two calls come in another order in each round: a call takes longer after one that fills the caches with
+    other data.
+    """
+    times: list[list[float]] = []
+    order, shuffle = list(range(len(calls))), random.Random(0).shuffle
     begin = now = time.perf_counter()
-    while not pairs or now - begin < (seconds if len(pairs) >= least else longest):
-        start = clock()
-        theirs()
-        middle = clock()
-        ours()
-        pairs.append((clock() - middle, middle - start))
+    while not times or now - begin < (seconds if len(times) >= least else longest):
+        spent = [0.0] * len(calls)
+        for index in order:
+            start = clock()
+            calls[index]()
+            spent[index] = clock() - start
+        times.append(spent)
+        if len(calls) > 2:
+            shuffle(order)
         now = time.perf_counter()
-    times = np.array(pairs)
-    ratios = times[:, 0] / times[:, 1]
-    low, median, high = np.percentile(ratios, [25, 50, 75])
-    ours_ms, theirs_ms = np.median(times, axis=0) * 1e3
-    return Ratio(float(median), float(low), float(high), float(ours_ms), float(theirs_ms), len(pairs))
+    return np.array(times)
+
+
+def ratio_of(ours: np.ndarray, theirs: np.ndarray) -> Ratio:
+    """ours, theirs: seconds, [rounds]."""
+    low, median, high = np.percentile(ours / theirs, [25, 50, 75])
+    ours_ms, theirs_ms = float(np.median(ours) * 1e3), float(np.median(theirs) * 1e3)
+    return Ratio(float(median), float(low), float(high), ours_ms, theirs_ms, len(ours))
 
 
 def spread(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures one server process: `python scripts/capacity.py` prints the capacity tables of docs/operations.md.
 
 The tables show the time until ready, the memory without models and with each of models/ (shared memory counted once,

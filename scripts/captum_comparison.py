@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare our methods with Captum's on an equal torch model. Requires the extra `captum`.
 
     python scripts/captum_comparison.py

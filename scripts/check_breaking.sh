@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Whether the protos still read what callers of an earlier commit send. Default: the last commit, and the one before it
 # (on a clean checkout the last commit is what is checked).
 #

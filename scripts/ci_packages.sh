@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # The Debian packages that some tests take. A test whose packages are not there skips and says so; this script
 # installs what it can, and where it cannot (no apt-get, not root, no network) says so and goes on.
 set -euo pipefail

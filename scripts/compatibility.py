@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explain recurrent models from public packages and write the table of docs/compatibility.md.
 
     python scripts/compatibility.py FOLDER
@@ -103,8 +104,15 @@ WHOLE = lx.Target(batch_axis=None)
 SILERO = "silero_vad/data/silero_vad"
 AECMOS = "speechmos/aecmos_models/Run_"
 CASES = (
-    Case("silero-vad", f"{SILERO}.onnx", voice(STATE), note="voice activity; If inside If, one branch a rate"),
-    Case("silero-vad", f"{SILERO}_16k_op15.onnx", voice(STATE), note="the same, If around what the other rate needs"),
+    Case(
+        "silero-vad", f"{SILERO}.onnx", voice(STATE), note="voice activity; nested Ifs with a branch per sampling rate"
+    ),
+    Case(
+        "silero-vad",
+        f"{SILERO}_16k_op15.onnx",
+        voice(STATE),
+        note="the same; an If contains what the other sampling rate needs",
+    ),
     Case("silero-vad", f"{SILERO}_half.onnx", voice(STATE, rate=False), note="float16 weights, cast"),
     Case("silero-vad", f"{SILERO}_op18_ifless.onnx", voice(STATE), note="the LSTM spelled out as Gemm, Split, Sigmoid"),
     Case("silero-vad", f"{SILERO}_openvino_16k.onnx", voice(STATE, rate=False)),

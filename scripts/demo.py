@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo explains sentences and a year of weather with a real server and real models.
 
 It starts `lstm-explain serve` with the models in models/, calls it with the Python client, shows heatmaps and ledgers
@@ -96,7 +97,7 @@ def sentences(client: Client, console: Console) -> Iterator[tuple[str, str]]:
     """Show every sentence, and yield a heading and a picture of each for the page."""
     console.rule("Sentences: which words speak for the class that the model chose")
     console.print(LEGEND, highlight=False)
-    result = client.explain("sentiment", {"tokens": [s.text for s in SENTENCES]}).with_names(client.model("sentiment"))
+    result = client.explain("sentiment", {"tokens": [s.text for s in SENTENCES]})
     (output,) = result.outputs.values()
     classes = result.detail.class_names["logits"] if result.detail else ()
     for number, (sentence, logits) in enumerate(zip(SENTENCES, output, strict=True)):
@@ -114,7 +115,6 @@ def weather(client: Client, console: Console) -> Iterator[tuple[str, str]]:
     console.rule("A made-up year of weather: which days explain the discharge of the river")
     steps = [(LAST_DAY - timedelta(days=DAYS - 1 - day)).isoformat() for day in range(DAYS)]
     result = client.explain("discharge", {"weather": synthetic_year()[np.newaxis]})
-    result = result.with_names(client.model("discharge"))
     discharge = float(next(iter(result.outputs.values())).ravel()[0])
     heading = f"Discharge on {LAST_DAY.isoformat()}: {discharge:.1f} mm per day"
     console.print(f"\n[bold]{heading}[/bold]", highlight=False)

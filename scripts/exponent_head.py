@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare LRP with Occlusion on a model whose output ends in Exp: `python scripts/exponent_head.py MODEL.onnx`.
 
 The inputs are standard normal. For each sample, the script correlates relevance with Occlusion of the output itself,

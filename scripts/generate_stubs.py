@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Regenerate the stubs of the clients from the .proto files, for every language whose tools are installed.
 
 Each language is one function, `generate_<language>(out)`, in LANGUAGES. Plug-ins are pinned here or in the client's own
@@ -39,7 +40,7 @@ GO_PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.10",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0",
 )
-GO_PACKAGE = "lstmexplain/explainv1"
+GO_PACKAGE = "github.com/lstm-explain/lstm-explain/client/go/explainv1"
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fills in the tables of docs/operations.md from the settings and metrics of the code.
 
 With --check, the script writes nothing; its exit code says whether the page is stale.
@@ -25,7 +26,13 @@ BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # Set by the server for its own workers.
 INTERNAL = ("reuse_port", "worker", "gently", "parent", "announcements")
 # The values of flags whose type does not determine them.
-VALUES = {"web": " [HOST:PORT]", "web_hosts": " NAME[,NAME]", "require_models": " N\\|NAME[,NAME]"}
+VALUES = {
+    "drift_share": " SHARE",
+    "audit": " PATH\\|stdout\\|stderr",
+    "web": " [HOST:PORT]",
+    "web_hosts": " NAME[,NAME]",
+    "require_models": " N\\|NAME[,NAME]",
+}
 
 
 def page(text: str) -> str:
@@ -88,7 +95,8 @@ def metrics() -> Iterator[str]:
         yield f"| `{name}` | {kind} | {labels} | {metric._documentation} |"
     for family in ProcessMetrics(list).collect():
         name = family.name + ("_total" if family.type == "counter" else "")
-        yield f"| `{name}` | {family.type} |  | {family.documentation} |"
+        labels = ", ".join(f"`{label}`" for label in family._labelnames)
+        yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
 
 
 def _metrics() -> list[MetricWrapperBase]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write docs/operators.md from the table of operators. With --check, exit with 1 where the page is stale."""
 
 from __future__ import annotations

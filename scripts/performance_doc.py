@@ -1,6 +1,8 @@
-"""Write the figures of docs/performance.json into docs/performance.md, between its markers.
+# SPDX-License-Identifier: Apache-2.0
+"""Write the figures of docs/performance/*.json, a file per kind of processor, into docs/performance.md, between its
+markers.
 
-    make bench ARGS="--json docs/performance.json" && .venv/bin/python scripts/performance_doc.py
+    make bench ARGS=--record && .venv/bin/python scripts/performance_doc.py
 
 Parts that were never measured stay as they are. With --check, the script writes nothing; its exit code says whether the
 page is stale.
@@ -18,19 +20,37 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from bench import service_page  # noqa: E402
+from bench.machine import FIGURES  # noqa: E402
 from scripts import performance_targets  # noqa: E402
 
-PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
+PAGE = ROOT / "docs" / "performance.md"
 MARKED = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Row = dict[str, Any]
+Figures = dict[str, Any]
 
 
-def page(text: str, figures: dict[str, Any]) -> str:
+def measured() -> list[Figures]:
+    """Return the figures of every kind of processor."""
+    return [json.loads(file.read_text()) for file in sorted(FIGURES.glob("*.json"))]
+
+
+def page(text: str, by_processor: list[Figures]) -> str:
+    """Fill every marked part with a table per processor that has figures for it."""
+
     def part(found: re.Match[str]) -> str:
         of, tell = PARTS[found[2]]
-        return f"{found[1]}{tell(figures)}\n{found[3]}" if of in figures else found[0]
+        there = [figures for figures in by_processor if of in figures]
+        tables = [f"{_heading(figures, of)}{tell(figures)}" for figures in there]
+        return "\n\n".join([found[1].rstrip(), *tables, found[3]]) if there else found[0]
 
     return MARKED.sub(part, text)
+
+
+def _heading(figures: Figures, part: str) -> str:
+    if part == "commits":  # the description of the machine
+        return ""
+    commit = figures["commits"].get(part)
+    return f"{figures['machine']['processor']}{f' (commit {commit})' if commit else ''}:\n\n"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -39,7 +59,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _name(model: Row) -> str:
-    return f"{model['D']} → {model['H']}{', both directions' if model['bidirectional'] else ''}"
+    marks = [", both directions"] * model["bidirectional"] + [", fading"] * model.get("fading", False)
+    return f"{model['D']} → {model['H']}{''.join(marks)}"
 
 
 def machine(figures: dict[str, Any]) -> str:
@@ -78,9 +99,9 @@ def grid(figures: dict[str, Any]) -> str:
     return _table(["model", "T", "batch", "forward, ms", *methods], rows)
 
 
-def fading(figures: dict[str, Any]) -> str:
-    methods = list(figures["fading"][0]["ratios"])
-    cells = [_cells(row, "ratios", methods) for row in figures["fading"]]
+def lengths(figures: dict[str, Any]) -> str:
+    methods = list(figures["lengths"][0]["ratios"])
+    cells = [_cells(row, "ratios", methods) for row in figures["lengths"]]
     return _table(["model", "T", "forward, ms", *methods], [[*row[:2], *row[3:]] for row in cells])
 
 
@@ -152,7 +173,7 @@ def peers(figures: dict[str, Any]) -> str:
         if theirs in names:
             medians = [[row["ratios"][name]["median"] for name in (theirs, ours)] for row in rows]
             cells.append([f"{theirs} ÷ our {ours}", *(f"{a / b:.1f}" for a, b in medians)])
-    table = _table(["method", *(_name(row["model"]) for row in rows)], cells)
+    table = _table(["method", *(f"{_name(row['model'])}, T = {row['T']}" for row in rows)], cells)
     return f"{_described(figures['peers']['machine'])}.\n\n{table}"
 
 
@@ -183,6 +204,21 @@ def service(figures: dict[str, Any]) -> str:
     return service_page.page(figures["service"])
 
 
+def scans(figures: dict[str, Any]) -> str:
+    rows = [
+        [row["model"], str(row["T"]), f"{next(iter(row['ratios'].values()))['theirs_ms']:.1f}",
+         *(_ratio(cell) for cell in row["ratios"].values()), f"{row['load_s']:.2f}", f"{row['first_s']:.2f}"]
+        for row in figures["scans"]["cells"]
+    ]  # fmt: skip
+    methods = list(figures["scans"]["cells"][0]["ratios"])
+    table = _table(["cell", "T", "forward, ms", *methods, "load, s", "first explanation, s"], rows)
+    loading = figures["scans"]["loading"]
+    seconds = ", ".join(f"{s:.1f} s for {int(nodes):,} nodes" for nodes, s in loading["seconds"].items())
+    return (
+        f"{table}\n\nProcessor time to load an unrolled LSTM: {seconds}; it grows as nodes^{loading['exponent']:.2f}."
+    )
+
+
 AGAINST = {
     "Captum InputXGradient": "gradient × input",
     "Captum IntegratedGradients, 50 steps": "integrated gradients, 50 steps",
@@ -195,8 +231,9 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "means": ("engine", means),
     "grid": ("engine", grid),
     "many": ("engine", many),
-    "fading": ("fading", fading),
+    "lengths": ("lengths", lengths),
     "cells": ("cells", cells),
+    "scans": ("scans", scans),
     "growth": ("scaling", growth),
     "memory": ("scaling", memory),
     "peers": ("peers", peers),
@@ -209,7 +246,7 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 
 def main() -> int:
     text = PAGE.read_text()
-    new = page(text, json.loads(FIGURES.read_text()))
+    new = page(text, measured())
     if "--check" in sys.argv[1:]:
         return int(new != text)
     PAGE.write_text(new)

@@ -1,4 +1,5 @@
-"""Write the table of goals and measurements from the figures of docs/performance.json."""
+# SPDX-License-Identifier: Apache-2.0
+"""Write the table of goals and measurements from the figures of one processor."""
 
 from __future__ import annotations
 
@@ -61,11 +62,19 @@ def of_engine(figures: Figures) -> Iterator[Line]:
     yield _most(f"{IG}, batch 1, maximum", 100, max(medians(one, IG, "many")), "{:.0f}")
 
 
-def of_fading(figures: Figures) -> Iterator[Line]:
-    method = "lrp all, epsilon 0.001"
-    long = [row for row in figures["fading"] if row["T"] >= 1000 and row["model"]["H"] >= 128]
+def of_lengths(figures: Figures) -> Iterator[Line]:
+    rows, epsilon = figures["lengths"], "lrp all, epsilon 0.001"
+    steps = f"T = {min(row['T'] for row in rows)} to {max(row['T'] for row in rows):,}"
+    for method, bound in ((epsilon, 1.15), ("lrp all", 1.4), ("gradient × input", 1.6)):
+        yield _most(f"{method}, {steps}, geometric mean", bound, geometric(medians(rows, method)))
+    for method in (epsilon, "lrp all"):
+        yield _most(f"{method}, {steps}, maximum", 1.7, max(medians(rows, method)))
+    apart = [a - b for a, b in zip(medians(rows, "lrp all"), medians(rows, epsilon), strict=True)]
+    added = [row["added"]["median"] if "added" in row else d for row, d in zip(rows, apart, strict=True)]
+    yield _most(f"relative stabiliser, forward passes added, {steps}, maximum", 0.25, max(added))
+    long = [row for row in rows if row["model"]["fading"] and row["T"] >= 1000 and row["model"]["H"] >= 128]
     if long:
-        yield _most(f"{method}, fading, T ≥ 1,000, H ≥ 128, maximum", 1.05, max(medians(long, method)))
+        yield _most(f"{epsilon}, fading, T ≥ 1,000, H ≥ 128, maximum", 1.05, max(medians(long, epsilon)))
 
 
 def of_peers(figures: Figures) -> Iterator[Line]:
@@ -73,7 +82,7 @@ def of_peers(figures: Figures) -> Iterator[Line]:
     theirs = f"Captum IntegratedGradients{IG.removeprefix('integrated gradients')}"
     if theirs in ratios[0]:
         worst = max(r[IG]["median"] / r[theirs]["median"] for r in ratios)
-        yield _most(f"{IG} ÷ Captum's, maximum", 1.0, worst)
+        yield _most(f"{IG} ÷ Captum's, maximum", 0.6, worst)
 
 
 def of_growth(figures: Figures) -> Iterator[Line]:
@@ -82,6 +91,16 @@ def of_growth(figures: Figures) -> Iterator[Line]:
         yield _most(f"exponent of {size}, maximum", 1.05, max(fit["exponent"] for fit in fits[size].values()))
     memory = [found["explanation_mb"] for found in figures["scaling"]["memory"].values() if "error" not in found]
     yield _most("memory of T = 10,000, H = 256, MB, maximum", 1000, max(memory), "{:,.0f}")
+
+
+def of_scans(figures: Figures) -> Iterator[Line]:
+    cells = figures["scans"]["cells"]
+    first = medians([row for row in cells if row["model"].startswith("selective scan")], "lrp all")
+    yield _most("lrp all, selective scan of 1,000 steps", 3.0, max(first))
+    for form, which in (("Scan or Loop", False), ("unrolled", True)):
+        rows = [row for row in cells if row["model"].endswith("unrolled") is which]
+        yield _most(f"cell as {form}, maximum", 5.0, max(m for name in rows[0]["ratios"] for m in medians(rows, name)))
+    yield _most("exponent of the time to load an unrolled cell", 1.05, figures["scans"]["loading"]["exponent"])
 
 
 def of_service(figures: Figures) -> Iterator[Line]:
@@ -105,8 +124,9 @@ def of_service(figures: Figures) -> Iterator[Line]:
 
 PARTS: dict[str, Callable[[Figures], Iterator[Line]]] = {
     "engine": of_engine,
-    "fading": of_fading,
+    "lengths": of_lengths,
     "peers": of_peers,
+    "scans": of_scans,
     "scaling": of_growth,
     "service": of_service,
 }

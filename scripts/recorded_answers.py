@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Record the answers of some 250 requests, and compare later answers with them, bit by bit.
 
 `python -m scripts.recorded_answers record FILE` before a change that should leave every answer alone, and
@@ -34,6 +35,8 @@ METHODS: dict[str, lx.Method] = {
     "occlusion": lx.Occlusion(),
     "shapley sampling": lx.ShapleySampling(permutations=2),
     "contextual decomposition": lx.ContextualDecomposition(),
+    "lrp, relative stabiliser": lx.LRP(),
+    "lrp half, relative stabiliser": lx.LRP("half"),
 }
 Arrays = dict[str, np.ndarray]
 Request = tuple[str, Path, Arrays, lx.Method, lx.Target]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check that memory and file descriptors of the server do not grow under mixed traffic and reloads.
 
     python scripts/soak.py --minutes 30 --rate 20

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train the papers' toy task, adding or subtracting two marked numbers of a sequence, with an LSTM of one cell."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shared by the training scripts: options, determinism, output folders."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train the bundled river model, a day's discharge from a year of daily weather, on four basins of CAMELS."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX graphs built by hand from trained weights: few nodes, and names that mean something in an explanation."""
 
 from collections.abc import Sequence

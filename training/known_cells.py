@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train the networks of the study on stabilisers whose relevant steps are known. Requires torch.
 
     python training/known_cells.py [NAME…]

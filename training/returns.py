@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train the return predictor of the RUDDER example: from where an agent walked to the reward that comes at the end."""
 
 import sys

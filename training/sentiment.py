@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train the bundled sentiment model on the Stanford Sentiment Treebank, export it and measure what was exported."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generates what every client has of a method, from one description: a type, its conversion to the wire, its words.
 
 `description.py` reads method.proto and the registry; every other module writes the files of one language, in the idiom

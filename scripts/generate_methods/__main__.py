@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes the methods of all clients: `python -m scripts.generate_methods`, a part of `make proto`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The C++ client: a struct per method in a variant, and a pair of functions for messages."""
 
 from __future__ import annotations
@@ -230,7 +231,7 @@ def _conformance(description: Description) -> Iterator[str]:
     yield from (f'    {{"{arm.arm}", lstm_explain::{arm.name}{{}}}},' for arm in description.methods.arms)
     yield "};"
     yield ""
-    yield "/// By number; the first is the server's default."
+    yield "/// The names of the choices by number; the first is the server's default."
     yield "template <class Choice>"
     yield "inline const std::vector<std::string> WORDS;"
     for enum in description.enums:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one description that the clients' methods are generated from: method.proto, and the server's registry.
 
 The proto says which methods there are, the names, types and comments of their parameters. The registry
@@ -96,6 +97,7 @@ class Record:
     engine: the name of the server's class; that of the message if there is no such class.
     words: what pictures use, of a method.
     shares: whether a method's numbers are shares of the explained value.
+    long: whether a method runs the model many times.
     unit: what a method gives one value to, where no parameter says it; empty for single cells.
     """
 
@@ -107,6 +109,7 @@ class Record:
     engine: str = ""
     words: Words | None = None
     shares: bool = True
+    long: bool = False
     unit: str = ""
 
     @property
@@ -254,6 +257,7 @@ def _method(name: str, message: _Message, enums: dict[str, Enum]) -> Record:
         engine=engine.__name__,
         words=engine.words,
         shares=Promise.SHARES in engine.promises,
+        long=not engine.propagates,
         unit=engine.unit or "",
     )
 

@@ -22,7 +22,13 @@ def files(description: Description) -> dict[str, str]:
 
 
 def _module(description: Description) -> Iterator[str]:
-    yield from (HEADER, "", "package lstmexplain", "", 'import pb "lstmexplain/explainv1"')
+    yield from (
+        HEADER,
+        "",
+        "package lstmexplain",
+        "",
+        'import pb "github.com/lstm-explain/lstm-explain/client/go/explainv1"',
+    )
     for enum in description.enums:
         yield from _enum(enum)
     for union in description.unions:
@@ -36,7 +42,7 @@ def _enum(enum: Enum) -> Iterator[str]:
     zero = enum.choices[0].wire.removesuffix(enum.choices[0].word.upper()) + "UNSPECIFIED"
     table = {'""': f"pb.{enum.name}_{zero}", **{name: f"pb.{enum.name}_{choice.wire}" for choice, name in names}}
     yield ""
-    yield from wrapped(f"{enum.doc} The empty one is the server's default.", "// ")
+    yield from wrapped(f"{enum.doc} The empty string is the server's default.", "// ")
     yield f"type {enum.name} string"
     yield ""
     yield "const ("
@@ -173,8 +179,19 @@ def _aligned(pairs: Iterable[tuple[str, str]], indent: str) -> Iterator[str]:
 
 
 def _conformance(description: Description) -> Iterator[str]:
-    yield from (HEADER, "", "package main", "", "import (", '\t"reflect"', "", '\tlx "lstmexplain"', ")", "")
-    yield "// methods are the types by the names of the cases."
+    yield from (
+        HEADER,
+        "",
+        "package main",
+        "",
+        "import (",
+        '\t"reflect"',
+        "",
+        '\tlx "github.com/lstm-explain/lstm-explain/client/go"',
+        ")",
+        "",
+    )
+    yield "// methods maps the names of the cases to types."
     yield "var methods = map[string]reflect.Type{"
     pairs = ((f'"{arm.arm}"', f"reflect.TypeFor[lx.{arm.engine}]()") for arm in description.methods.arms)
     yield from _aligned(pairs, "\t")

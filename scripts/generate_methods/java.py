@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Java client: a record per method in a sealed interface, and a class that reads and writes their messages."""
 
 from __future__ import annotations

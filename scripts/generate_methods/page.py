@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page: what its form offers, and what it calls the parts of an answer."""
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def _module(description: Description) -> Iterator[str]:
     yield "/**"
     yield " * The methods, as lstm_explain/v1/method.proto has them in JSON; last those whose numbers are no shares of"
     yield " * the explained value. held: what the ledger's `absorbed` and `residual` are under the method. unit: what"
-    yield " * it gives one value to, where no parameter says it."
+    yield " * it gives one value to, where no parameter says it. long: it runs the model many times."
     yield " */"
     yield "export const METHODS = ["
     for method in sorted(description.methods.arms, key=lambda method: not method.shares):
@@ -37,6 +38,8 @@ def _method(method: Record, enums: tuple[Enum, ...]) -> Iterator[str]:
     yield f"    name: {_quoted(method.words.label)},"
     yield f"    hint: {_quoted(method.words.hint)},"
     yield f"    held: [{_quoted(method.words.absorbed)}, {_quoted(method.words.residual)}],"
+    if method.long:
+        yield "    long: true,"
     if method.unit:
         yield f"    unit: {_quoted(method.unit)},"
     offered = [field for field in method.fields if field.about is not None]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Python client: a frozen dataclass per method. Its messages are read and written by their descriptors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Rust client: its methods are the messages that prost writes; here are their names and conversions."""
 
 from __future__ import annotations

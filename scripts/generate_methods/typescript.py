@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TypeScript client: an interface per method, discriminated by its name, and a pair of functions for messages."""
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def _module(description: Description) -> Iterator[str]:
     yield ""
     yield 'import { InvalidRequest } from "./errors.js";'
     yield 'import type * as wire from "./generated/lstm_explain/v1/method.js";'
-    yield 'import { choice, chosen, mapped, whole } from "./parameters.js";'
+    yield 'import { choice, chosen, mapped, only, whole } from "./parameters.js";'
     yield 'import { allFromWire, allToWire, type TensorLike } from "./tensor.js";'
     yield ""
     yield "/** Tensors by the name of an input. */"
@@ -80,6 +81,7 @@ def _union(union: Union, description: Description) -> Iterator[str]:
     yield f"  switch ({own}.name) {{"
     for arm in union.arms:
         yield f'    case "{arm.camel}":'
+        yield from _only(own, arm, ["name"], "      ")
         yield from _arm_message(arm, own)
     yield "    default:"
     unknown = f'there is no {own} "${{({own} as {{ name: unknown }}).name}}"'
@@ -95,6 +97,19 @@ def _union(union: Union, description: Description) -> Iterator[str]:
         pairs = [f'name: "{arm.camel}"', *(f"{f.camel}: {_decoded(f, 'said.value')}" for f in arm.fields)]
         yield from _object("      return ", pairs, ";")
     yield from ("  }", "  return undefined;", "}")
+
+
+def _only(source: str, record: Record, more: list[str], indent: str) -> Iterator[str]:
+    """The check that refuses keys that are no fields."""
+    names = ", ".join(f'"{name}"' for name in (*more, *(field.camel for field in record.fields)))
+    path = f"method.{record.camel or snake(record.name)}"
+    line = f'{indent}only({source}, [{names}], "{path}");'
+    if len(line) <= 120:
+        yield line
+        return
+    yield f"{indent}only("
+    yield from (f"{indent}  {argument}," for argument in (source, f"[{names}]", f'"{path}"'))
+    yield f"{indent});"
 
 
 def _arm_message(arm: Record, own: str) -> Iterator[str]:
@@ -113,6 +128,7 @@ def _record(record: Record) -> Iterator[str]:
     own = record.name[0].lower() + record.name[1:]
     yield ""
     yield f"function {own}ToWire({own}: {record.name}): wire.{record.name} {{"
+    yield from _only(own, record, [], "  ")
     yield from _object("  return ", [f"{f.camel}: {_encoded(f, record, own)}" for f in record.fields], ";")
     yield "}"
     yield ""

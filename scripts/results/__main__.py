@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Repeat the experiments of the papers and write docs/results.md."""
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import architectures  # noqa: E402
 import backgrounds  # noqa: E402
+import bundled_models  # noqa: E402
 import calibrated  # noqa: E402
 import conservation  # noqa: E402
 import integral  # noqa: E402
-import kept  # noqa: E402
 import measures  # noqa: E402
 import misclassified  # noqa: E402
 import phrases  # noqa: E402
@@ -63,7 +64,7 @@ def main() -> None:
         "representations": lambda: representations.run(chosen.data, progress),
         "phrases": lambda: phrases.run(chosen.data, progress),
         "misclassified": lambda: misclassified.run(chosen.data, progress),
-        "kept": lambda: kept.run(chosen.data, progress),
+        "kept": lambda: bundled_models.run(chosen.data, progress),
         "conservation": lambda: conservation.run(chosen.data, progress),
         "architectures": lambda: architectures.run(progress),
         "recurrences": lambda: recurrences.run(progress),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conservation in LSTM cells made for LRP (Arras et al. 2019, arXiv 1909.12114, on architectures motivated by LRP)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deletion for `discharge`: methods with a mean baseline, compared with the same methods over a background set."""
 
 from __future__ import annotations
@@ -5,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import kept
 import numpy as np
+from bundled_models import HELD_OUT, weather
 from common import MODELS, table
 
 import lstm_explain as lx
@@ -25,10 +26,10 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
 
     def windows(year: str, count: int) -> np.ndarray:
         """`count` windows over all rivers."""
-        batches = kept.weather(data_folder / "camels", year, count // 4)
+        batches = weather(data_folder / "camels", year, count // 4)
         return np.concatenate([batch["weather"] for batch in batches]) if batches else np.zeros((0, 1, 1))
 
-    data = {"weather": windows(kept.HELD_OUT, SAMPLES)}
+    data = {"weather": windows(HELD_OUT, SAMPLES)}
     if not len(data["weather"]):
         return "## Background sets\n\nThis section is omitted because the CAMELS data is missing.\n"
     samples, replacements = windows(BACKGROUND_YEAR, SET), windows(REPLACING_YEAR, REPLACEMENTS)
@@ -68,7 +69,7 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
 
 Do background sets rank days better than a mean baseline does? The table shows how much the predicted discharge of
 `discharge` (mm/day) falls when the most relevant days are replaced: the mean over 1, 2, 5, 10 and 20 % of the days, for
-{len(data["weather"])} one-year windows of weather that end in {kept.HELD_OUT}. The days are replaced by those of
+{len(data["weather"])} one-year windows of weather that end in {HELD_OUT}. The days are replaced by those of
 {len(replacements)} windows that end in {REPLACING_YEAR} (the mean over these), or by the mean of each feature. The
 background set has {len(samples)} windows that end in {BACKGROUND_YEAR}, of which {DRAWS} are drawn. Integrated
 Gradients uses {STEPS} steps for each draw, GradientSHAP {POINTS} points in all. "More than mean" is the paired

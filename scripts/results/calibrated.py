@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bundled models calibrated on training data, and measured on other data."""
 
 from __future__ import annotations

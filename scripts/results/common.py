@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shared by the experiments: folders, methods with their names in tables, and Markdown."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conservation with `bias_factor` 1 (Arras et al. 2017, arXiv 1706.07206, section 3), and how their code spreads it."""
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import numpy.typing as npt
 import onnx
 import toy
 import treebank
+from bundled_models import HELD_OUT, weather
 from common import MODELS, held, table
 from corridor import wander
-from kept import HELD_OUT, weather
 
 import lstm_explain as lx
 

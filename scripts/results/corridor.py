@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A corridor with a key and a reward that comes much later: the smallest task in which credit is hard to assign."""
 
 from __future__ import annotations

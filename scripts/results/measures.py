@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conservation, agreement and randomised weights on the sentiment model, by lx.evaluate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heatmaps of misclassified sentences (Arras et al. 2017, arXiv 1706.07206, section 4.1)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Negated words and sentences with "but": what relevance does, and what contextual decomposition says of the phrases
 (Arras et al. 2017, arXiv 1706.07206; Murdoch et al. 2018, arXiv 1801.05453).
 """

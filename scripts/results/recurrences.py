@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules for exponential gates and for log space, against what the networks do."""
 
 from __future__ import annotations

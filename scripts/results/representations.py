@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sentences as sums of word vectors, weighted by relevance (Arras et al. 2017, doi 10.1371/journal.pone.0181142)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Return decomposition: the relevance of a predicted return as redistributed reward (RUDDER, arXiv 1806.07857)."""
 
 from __future__ import annotations

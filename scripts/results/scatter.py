@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws points of several classes as SVG, one panel next to the other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs of the bundled models, as batches: from the data that trained them, and from data that did not."""
 
 from __future__ import annotations
@@ -6,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import kept
 import numpy as np
 import numpy.typing as npt
 import toy
 import words
+from bundled_models import HELD_OUT, weather
 from corridor import wander
 
 Array = npt.NDArray[Any]
 Batches = list[dict[str, Array]]
-TRAINED_ON = ("2000", "2001")  # years of weather; kept.HELD_OUT was not used in training
+TRAINED_ON = ("2000", "2001")  # years of weather; HELD_OUT was not used in training
 JOINED = (2, 4, 8, 16)  # sentences in a longer text: about 40 to 300 words
 
 
@@ -27,10 +28,8 @@ def inputs_of(name: str, data_folder: Path, count: int, *, trained: bool) -> Bat
     if name == "corridor":
         return [{"x": wander(np.random.default_rng(seed), count).x}]
     if name == "discharge":
-        years = TRAINED_ON if trained else (kept.HELD_OUT,)
-        return [
-            batch for year in years for batch in kept.weather(data_folder / "camels", year, count // 4 // len(years))
-        ]
+        years = TRAINED_ON if trained else (HELD_OUT,)
+        return [batch for year in years for batch in weather(data_folder / "camels", year, count // 4 // len(years))]
     path = data_folder / "sst" / f"fine.{'train' if trained else 'test'}.txt"
     return [{"tokens": np.array([ids])} for ids in texts(path, count, seed)] if path.is_file() else []
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Toy arithmetic (Arras et al. 2019, arXiv 1909.12114, section 5): does the relevance of a number follow the number?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sentences of the Stanford Sentiment Treebank, explained by the bundled `sentiment` model."""
 
 from __future__ import annotations

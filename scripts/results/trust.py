@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where explanations get worse: what the verdict measures of an answer, related to the answer's faithfulness."""
 
 from __future__ import annotations

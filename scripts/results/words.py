@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Word deletion on the Stanford Sentiment Treebank (Arras et al. 2017, arXiv 1706.07206, section 4.3)."""
 
 from __future__ import annotations

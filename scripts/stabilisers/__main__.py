@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare stabilisers for LRP-all and write docs/stabilisers.md.
 
     python -m scripts.stabilisers [--only SECTION]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LSTM and GRU in float64 NumPy, forward and LRP-all backward, for a batch of sequences of one length.
 
 Written for this study alone: it shares no code with the engine, and `tests/docs/test_stabiliser_study.py` holds the two

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a rule is judged by: size, faithfulness to what the network itself does, and planted truth."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks of the study: recurrent layers, one or two directions each, and a linear readout of the final states."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stabilisers for layer-wise relevance propagation: what relevance is divided by at a sum z.
 
 Each takes z and S = Σ|terms|, the sum of the absolute terms (weighted inputs and bias) that make up z, and returns the

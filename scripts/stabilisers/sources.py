@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks and inputs of the study, by name."""
 
 from __future__ import annotations

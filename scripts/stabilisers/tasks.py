@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sequences of which it is known what an answer depends on, for networks trained on them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arras et al.'s toy tasks: the six figures for the bundled one-cell networks and their other seeds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conservation over data sets, for the bundled models of numbers (`sentiment` is in measures.py)."""
 
 from __future__ import annotations

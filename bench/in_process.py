@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures the parts of one request without the wire, by running the code of the service in this process."""
 
 from __future__ import annotations
