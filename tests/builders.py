@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX models for tests, with their weights as plain arrays: recurrent nodes, and the same cells unrolled.
 
 built = recurrent_model(rng, op="GRU", layers=2, direction="bidirectional")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model in which two large terms cancel, so that relevance can diverge."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks that the tests of the engine share: equality with the textbook, tolerances, and the law of the ledger."""
 
 from __future__ import annotations

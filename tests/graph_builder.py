@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes ONNX graphs for tests, one operator per call, and runs them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Valid models that harm the process that runs them: they never end, or take unbounded memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models whose memory grows in different ways, for the tests of its estimate."""
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.builders import recurrent_model
+from tests.recurrent_kinds import Sizes, recurrent_kind
 from tests.reference.layer import Op
 
 DISCHARGE = Path(__file__).parents[1] / "models" / "discharge" / "1" / "model.onnx"
@@ -120,4 +122,5 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "gated": gated,
     "convolved": convolved,
     "words": words,
+    "scanned": lambda: recurrent_kind("selective_scan", "scan", "time", sizes=Sizes(64, 64, 16)),
 }

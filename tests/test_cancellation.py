@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explanations can be stopped between their steps, and report where their time went."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory of a request is estimated from the model's graph: within a factor of 1.5 of what is measured."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,11 @@ import lstm_explain as lx
 from lstm_explain.cancellation import Deferred
 from lstm_explain.growth_law import law_of
 from lstm_explain.repository.request_limits import Limits, estimate
+from lstm_explain.runner.scores import LONG
 from tests.memory_models import MODELS
 
 FACTOR = 1.5
+FACTOR_ALIKE = 3.0  # for copies of long sequences that run together, whose size depends on the graph more than on units
 METHODS = {
     "predict": None,
     "all": lx.LRP(),
@@ -33,19 +37,27 @@ METHODS = {
     "shapley": lx.ShapleySampling(permutations=1),
     "decomposition": lx.ContextualDecomposition(),
 }
+ALIKE = {"occlusion", "shapley"}
 # Samples, steps, and methods: by model, of sizes at which what the process does besides does not count.
 CASES = {
     "discharge": [(100, 1000, "all half prop"), (16, 365, "decomposition")],
-    "lstm": [(64, 1000, "predict all half abs gradient"), (100, 400, "integrated"), (128, 40, "occlusion shapley")],
+    "lstm": [
+        (64, 1000, "predict all half abs gradient"),
+        (100, 400, "integrated"),
+        (128, 40, "occlusion shapley"),
+        (1, 500, "occlusion shapley"),
+        (4, 300, "occlusion"),
+    ],
     "narrow": [(200, 1500, "all half gradient")],
     "wide": [(32, 1500, "predict all half gradient")],
     "gru": [(64, 1000, "all half gradient")],
     "rnn": [(200, 1000, "all gradient")],
-    "two": [(32, 1000, "predict all half gradient")],
+    "two": [(32, 1000, "predict all half gradient"), (1, 500, "occlusion")],
     "attention": [(1, 3000, "all half gradient"), (8, 800, "all"), (1, 2000, "integrated smooth")],
     "gated": [(32, 1000, "all half gradient"), (64, 400, "integrated")],
     "convolved": [(64, 1000, "all half gradient")],
     "words": [(64, 1000, "all gradient times_input")],
+    "scanned": [(4, 1000, "all half gradient")],
 }
 
 
@@ -59,6 +71,10 @@ def inputs_of(model: lx.Model, batch: int, steps: int) -> dict[str, np.ndarray]:
     return {name: rng.integers(1, 400, shape).astype(spec.dtype)}
 
 
+def factor_of(measured: dict[str, Any]) -> float:
+    return FACTOR_ALIKE if measured["method"] in ALIKE and measured["steps"] >= LONG else FACTOR
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_estimates_are_within_a_factor_of_measured_peaks(name: str) -> None:
     command = [sys.executable, "-m", "tests.test_footprint", name]
@@ -68,8 +84,7 @@ def test_estimates_are_within_a_factor_of_measured_peaks(name: str) -> None:
     assert completed.returncode == 0, completed.stderr
     measured = [json.loads(line) for line in completed.stdout.splitlines()]
     assert len(measured) == sum(len(methods.split()) for _, _, methods in CASES[name])
-    wrong = [m for m in measured if not 1 / FACTOR <= m["estimated"] / m["peak"] <= FACTOR]
-    assert not wrong
+    assert not [m for m in measured if not 1 / factor_of(m) <= m["estimated"] / m["peak"] <= factor_of(m)]
 
 
 def test_a_request_with_quadratic_memory_is_refused_in_advance() -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much memory a server detects, and how it divides it."""
 
 from __future__ import annotations

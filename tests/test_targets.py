@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every form of a target. The models are linear, so the gradient of a selected entry is a row of the weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Warnings: each limit for known numbers, sample by sample, however an answer is computed."""
 
 from __future__ import annotations

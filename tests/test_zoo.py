@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every case of the zoo under every law. `pytest -k "test_zoo_case and t_lstm"` picks models, `-k outputs` a law."""
 
 from __future__ import annotations

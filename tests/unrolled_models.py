@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unrolls the cells of a network into primitive operators, step by step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model answers a valid call after every test of invalid input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model and valid inputs, which the tests of invalid input change."""
 
 from __future__ import annotations

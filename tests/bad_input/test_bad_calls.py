@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs, methods, targets and nodes that cannot be explained get one clear error that names them."""
 
 from __future__ import annotations

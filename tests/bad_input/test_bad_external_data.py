@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """External data is read inside the model's folder only, and must fill its tensors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that are no models, or that would take too much, are refused with one clear error."""
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs of another width are converted where nothing is lost but rounding."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +59,24 @@ def test_numbers_are_rounded() -> None:
     np.testing.assert_array_equal(received.relevance["x"], expected.relevance["x"])
 
 
+DATES = np.array([[20261129.0, 0.5, 1.0]])  # float32 knows even numbers only there
+
+
+def test_lost_digits_are_warned_of_but_not_in_the_answer() -> None:
+    model = lx.load(of_numbers())
+    with pytest.warns(lx.PrecisionWarning, match="input 'x' has float64 numbers that float32 rounds by 0.5 or more"):
+        received = model.explain({"x": DATES}, target=lx.Target(index=0))
+    rounded = model.explain({"x": DATES.astype(np.float32)}, target=lx.Target(index=0))
+    assert received.warnings == rounded.warnings
+
+
+@pytest.mark.parametrize("number", [0.1, 2.0**23 - 0.26, 2.0**24, 20261128.0, 1e-300, 2.0**60])
+def test_ordinary_rounding_warns_of_nothing(number: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lx.load(of_numbers()).predict({"x": np.full((1, 3), number)})
+
+
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], Any, str]] = {
     "overflow": (of_numbers, np.array([[0, 0, 0], [0, 1e300, 0]]), r"is 1e\+300 at \(1, 1\), which float32 cannot"),
     "beyond int64": (of_tokens, np.full((1, 3), 2**63, np.uint64), r"at \(0, 0\), which int64 cannot"),
@@ -76,3 +96,12 @@ def test_what_a_conversion_would_change_is_refused(name: str) -> None:
         model.explain({"x": given}, target=lx.Target(index=0))
     with pytest.raises(lx.InputError, match=problem):
         model.predict({"x": given})
+
+
+@pytest.mark.parametrize("given", [X, [X], None])
+def test_inputs_without_names_are_refused(given: Any) -> None:
+    model, problem = lx.load(of_numbers()), f"inputs is of type {type(given).__name__}, expected a dict"
+    with pytest.raises(lx.InputError, match=problem):
+        model.explain(given)
+    with pytest.raises(lx.InputError, match=problem):
+        model.predict(given)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ragged rows in every file format, the engine's answer for each row alone, and the command that explains them."""
 
 from __future__ import annotations

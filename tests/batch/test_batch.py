@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`lstm-explain batch` in this process: its inputs, its outputs and its errors."""
 
 from __future__ import annotations
@@ -84,6 +85,24 @@ def test_text_by_the_models_tokenizer(tmp_path: Path) -> None:
     assert [(row["row"], row["error"]) for row in failed] == [(2, "InputError"), (4, "InputError")]
     assert "no tokens" in failed[0]["reason"]
     assert "null" in failed[1]["reason"]
+
+
+def test_several_targets_of_every_row(tmp_path: Path) -> None:
+    texts = ["a fine film", "not bad", "far too long and dull"]
+    pq.write_table(pa.table({"tokens": texts}), tmp_path / "in.parquet")
+    arguments = ("--model", SENTIMENT, "--input", tmp_path / "in.parquet", "--workers", 0)
+    many, again = tmp_path / "many", ("--output", tmp_path / "many", "--targets", "every class; negative")
+    assert in_this_process(*arguments, *again) == 0
+    found = results(many).to_pylist()
+    assert [(row["row"], row["target_number"]) for row in found] == [(r, n) for r in range(3) for n in range(6)]
+    assert [row["target"] for row in found] == [[0], [1], [2], [3], [4], [1]] * 3
+    assert in_this_process(*arguments, "--output", tmp_path / "one", "--target", 3) == 0
+    for one, row in zip(results(tmp_path / "one").to_pylist(), found[3::6], strict=True):
+        assert one["relevance/tokens"] == pytest.approx(row["relevance/tokens"], rel=1e-6)
+        assert one["explained"] == row["explained"]
+        assert "target_number" not in one
+    assert in_this_process(*arguments, *again) == 0  # resumes
+    assert in_this_process(*arguments, "--output", many, "--targets", "every class") == 2  # another job
 
 
 def test_rows_that_cannot_be_explained_do_not_stop_others(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of different lengths share a batch only where that changes nothing, whatever the graph looks like."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`lstm-explain batch` on Ray: rows equal those of the service, and the loss of nodes."""
 
 from __future__ import annotations
@@ -30,10 +31,21 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
     try:
         for _ in range(2):
-            cluster.add_node(**size)
+            add_node(cluster, size)
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def add_node(cluster: Any, size: dict[str, int]) -> None:
+    """Ray gives a node 30 seconds to start, which may not suffice beside other work."""
+    for attempts_left in (2, 1, 0):
+        try:
+            cluster.add_node(**size)
+            return
+        except Exception:  # Ray raises no class of its own
+            if not attempts_left:
+                raise
 
 
 def test_losing_a_node_loses_no_row(tmp_path: Path, cluster: Any) -> None:

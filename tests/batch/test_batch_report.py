@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Aggregates and drift, against NumPy's own means; memory while the data grows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stopped job resumes where it was; every row is in the result exactly once."""
 
 from __future__ import annotations

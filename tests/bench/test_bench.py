@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark reports failures and continues; the comparison of two commits takes noise into account."""
 
 from __future__ import annotations
@@ -32,6 +33,22 @@ def test_two_calls_take_turns() -> None:
 
 def test_slow_calls_are_not_repeated_for_ever() -> None:
     assert compare(lambda: None, lambda: None, seconds=9, least=10**9, longest=0.01, warm=True).pairs < 10**9
+
+
+def test_methods_of_one_row_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LENGTHS", (3, 4))
+    (row, _) = engine.run_lengths(Console(quiet=True), [SMALL], quick=True, seconds=0)
+    ratios = row["ratios"].values()
+    assert len({ratio["pairs"] for ratio in ratios}) == 1, "the same rounds"
+    assert len({ratio["theirs_ms"] for ratio in ratios}) == 1
+    assert row["added"]["low"] <= row["added"]["median"] <= row["added"]["high"]
+
+
+def test_the_row_of_a_failed_method_says_so_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = lx.IntegratedGradients(baseline=np.zeros((7, 7), np.float32))
+    monkeypatch.setattr(engine, "LENGTH_METHODS", {**engine.LENGTH_METHODS, "lrp all": wrong})
+    rows = engine.run_lengths(Console(quiet=True), [SMALL], quick=True, seconds=0)
+    assert ["baseline" in row["ratios"]["lrp all"]["error"] for row in rows] == [True, True]
 
 
 def test_a_failed_cell_is_reported_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layers between a request and its kernels stay few."""
 
 from __future__ import annotations

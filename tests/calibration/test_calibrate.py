@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a calibration measures, against linear models whose curves are known, and what it chooses."""
 
 from __future__ import annotations

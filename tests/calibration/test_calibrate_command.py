@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`lstm-explain calibrate`, from a data file to the model.yaml that a server reads."""
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def test_a_dry_run_leaves_the_card_alone(sentiment: Path, tmp_path: Path, capsys
         (("--data", "few.npz"), "no array 'x' for input 'x', few.npz has 'other'"),
         (("--data", "few.npz", "--column", "x=other"), "there are 2 samples, expected at least 4"),
         (("--data", "flat.npy"), "input 'x' has shape (7,), expected 3 axes"),
-        (("--data", "pickled.npy"), "pickled.npy cannot be read as .npy"),
+        (("--data", "pickled.npy"), "pickled.npy cannot be read as .npy: it holds Python objects, expected numbers"),
         (("--data", "texts.txt"), "texts.txt: the model does not take a text as its only input"),
         (("--data", "few.npz", "--over", "words"), "--over 'words' is not one of steps, features, cells"),
         (("--data", "few.csv"), "few.csv: expected one of"),

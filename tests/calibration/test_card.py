@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The method in a model.yaml is replaced in its text; all else stays."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line as a user runs it: a process, its output, its exit code."""
 
 from __future__ import annotations
@@ -72,6 +73,19 @@ def test_inspect_shows_every_node(folder: Path) -> None:
     for node in onnx.load(str(folder / "good.onnx")).graph.node:
         assert node.op_type in done.stdout
     assert "input x: float32" in done.stdout
+    verdict, following = done.stdout.splitlines()[-2:]
+    assert verdict.startswith("Verdict: LRP can explain output 'logits'")
+    assert following == f"Next: lstm-explain explain {folder / 'good.onnx'} --input x=x.npy --html why.html"
+
+
+def test_what_inspect_advises_works(folder: Path) -> None:
+    """Where LRP is not possible, too."""
+    advice = run("inspect", folder / "no-rule.onnx").stdout.splitlines()[-1].removeprefix("Next: ")
+    assert "--method occlusion" in advice
+    page = folder / "why.html"
+    words = advice.replace("x=x.npy", f"x={folder / 'square.npy'}").replace("why.html", str(page)).split()
+    assert run(*words[1:]).returncode == 0
+    assert "<html" in page.read_text()
 
 
 def test_inspect_as_json(folder: Path) -> None:
@@ -188,6 +202,25 @@ def test_explain_starts_from_the_parameters_in_model_yaml(
     np.testing.assert_allclose(answer["relevance/x"], expected.relevance["x"], rtol=1e-6)
 
 
+def test_several_targets(folder: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "r.npz", tmp_path / "r.html"
+    given = ("--input", f"x={folder / 'x.npy'}", "--targets", "2; every class")
+    done = run("explain", folder / "good.onnx", *given, "--out", out, "--html", page)
+    assert done.returncode == 0, done.stderr
+    written, model = np.load(out), lx.load(folder / "good.onnx")
+    assert written["targets"].tolist() == ["logits:2", "logits:0", "logits:1", "logits:2"]
+    for number, index in enumerate((2, 0, 1, 2)):
+        alone = model.explain({"x": np.load(folder / "x.npy")}, target=index)
+        np.testing.assert_array_equal(written["relevance/x"][number], alone.relevance["x"])
+        np.testing.assert_array_equal(written["ledger/absorbed"][number], alone.ledger.absorbed)
+    np.testing.assert_array_equal(written["output/logits"], alone.outputs["logits"])
+    assert "logits[1]" in done.stdout
+    assert "Each target by time step" in page.read_text()
+    described = json.loads(run("explain", folder / "good.onnx", *given, "--json").stdout)
+    assert described["targets"] == written["targets"].tolist()
+    assert np.shape(described["relevance/x"]) == (4, 2, 6, 4)
+
+
 def test_explain_shows_and_writes_a_page(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     done = run("explain", folder / "good.onnx", "--input", f"x={folder / 'x.npy'}", "--html", page)
@@ -219,6 +252,8 @@ def test_other_methods_and_inner_values(folder: Path) -> None:
         (["--input", "x={}/x.npy", "--target", "3"], "3"),
         (["--input", "x={}/x.npy", "--target", "one"], "one"),
         (["--input", "x={}/x.npy", "--target", "y:1"], "'y'"),
+        (["--input", "x={}/x.npy", "--targets", "every sample"], "every sample"),
+        (["--input", "x={}/x.npy", "--targets", "0", "--target", "1"], "not both"),
         (["--input", "x={}/x.npy", "--batch-axis", "first"], "first"),
         (["--input", "x={}/x.npy", "--method", "magic"], "magic"),
         (["--input", "x={}/x.npy", "--param", "epsilon=-1"], "epsilon"),

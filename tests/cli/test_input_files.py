@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `lstm-explain explain` takes as an input: arrays, tables, standard input, texts, and targets by their names."""
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 import lstm_explain as lx
 from lstm_explain.cli import main
+from tests.graph_builder import GraphBuilder
 from tests.serving.models import lstm, write_version
 from tests.serving.running import command
 
@@ -74,6 +77,33 @@ def explained(capsys: pytest.CaptureFixture[str], model: Path, *arguments: str) 
     shown = capsys.readouterr()
     assert raised.value.code == 0, shown.err
     return dict(json.loads(shown.out))
+
+
+def test_lost_digits_are_one_line_on_stderr(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data.csv").write_bytes(csv_of({**COLUMNS, "flow": [20261129.0] * 6}))
+    with pytest.raises(SystemExit) as raised:
+        main(["explain", str(model), "--input", f"x={tmp_path / 'data.csv'}", "--json"])
+    shown = capsys.readouterr()
+    assert raised.value.code == 0
+    assert not [text for text in json.loads(shown.out)["warnings"] if "round" in text]
+    (line,) = [line for line in shown.err.splitlines() if "rounds" in line]
+    assert line.startswith("lstm-explain: warning: input 'x' has float64 numbers that float32 rounds by 0.5 or more")
+
+
+def test_the_only_input_needs_no_name(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data.csv").write_bytes(csv_of(COLUMNS))
+    answer = explained(capsys, model, "--input", str(tmp_path / "data.csv"))
+    expected = lx.load(model).explain({"x": X[None].astype(np.float32)})
+    np.testing.assert_allclose(answer["relevance/x"], expected.relevance["x"], rtol=1e-6)
+
+
+def test_one_of_several_inputs_needs_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    g = GraphBuilder(np.float32, 17)
+    onnx.save(g.model(g.op("Add", [g.input("a", ["B", 3]), g.input("b", ["B", 3])]), ["B", 3]), tmp_path / "sum.onnx")
+    with pytest.raises(SystemExit) as raised:
+        main(["explain", str(tmp_path / "sum.onnx"), "--input", str(tmp_path / "sum.onnx")])
+    assert raised.value.code == 2
+    assert "sum.onnx' is not NAME=VALUE, and the inputs are a, b" in capsys.readouterr().err
 
 
 def test_standard_input(model: Path) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real server in a process of its own, with small models, for the tests that need one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Security and retries, over real connections to a gRPC server in this process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Omitted arguments take the model's defaults from its model.yaml."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Statuses become typed errors; the statuses come from a real gRPC server in this process."""
 
 from __future__ import annotations

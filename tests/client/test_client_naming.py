@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures show which value was explained, and the warnings of the answer."""
 
 from __future__ import annotations

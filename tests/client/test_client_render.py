@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures: safe, well-formed, honest about sign and size."""
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from lstm_explain_client import render
 from lstm_explain_client.methods import METHODS
-from lstm_explain_client.render import scale, terminal
+from lstm_explain_client.render import scale, tables, terminal
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -103,6 +104,27 @@ class TestNumber:
     def test_formatted_numbers_parse_to_the_same_value(self, value):
         back = float(scale.number(value).replace("−", "-"))
         assert back == pytest.approx(value, rel=5.1e-3)
+
+
+class TestPercent:
+    @pytest.mark.parametrize(
+        ("value", "whole", "text"),
+        [
+            (0.0, 3.0, "0.0 %"),
+            (0.0, -3.0, "0.0 %"),
+            (-0.0, 3.0, "0.0 %"),
+            (-1e-9, 3.0, "≈ 0 %"),
+            (-1.5, 3.0, "−50.0 %"),
+            (1.0, 0.0, ""),
+            (1.0, float("inf"), "≈ 0 %"),
+        ],
+    )
+    def test_a_share_has_no_sign_where_it_is_zero(self, value, whole, text):
+        assert tables.percent(value, whole) == text
+
+    @given(NUMBERS, NUMBERS)
+    def test_minus_zero_never_shows(self, value, whole):
+        assert "−0.0 %" not in tables.percent(value, whole)
 
 
 class TestWords:

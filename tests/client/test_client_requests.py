@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arguments become the messages of the protos."""
 
 from __future__ import annotations
@@ -248,6 +249,8 @@ def test_retries_are_a_service_config():
 
 def test_the_default_retry_is_the_published_one():
     assert json.loads(Retry().service_config()) == PUBLISHED
+    # The C core of gRPC 1.51 takes a ratio without a decimal point for thousandths, so that retries run out.
+    assert '"tokenRatio": 1.0' in Retry().service_config()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Results: reading a response, pictures, frames, figures."""
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -10,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from lstm_explain_client import LRP, ContextualDecomposition, Ledger, ModelDetail, Occlusion, Result, Target, naming
+from lstm_explain_client.render import scale
 from lstm_explain_client.result import read_result
 from lstm_explain_client.tensors import to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2
@@ -230,6 +234,49 @@ def test_figures(text_result, numbers_result, tmp_path):
         figure.savefig(tmp_path / "figure.png")
         assert (tmp_path / "figure.png").stat().st_size > 1000
     assert numbers_result.plot(steps=["a", "b", "c"]).axes[0].get_xticklabels()[0].get_text() == "a"
+
+
+def test_figures_belong_to_pyplot(text_result, monkeypatch):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.close("all")
+    figure = text_result.plot()
+    assert pyplot.gcf() is figure
+    monkeypatch.setattr(pyplot, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    with pytest.raises(NotImplementedError):  # IPython then shows it as it shows other figures
+        figure._ipython_display_()
+    assert not pyplot.get_fignums()  # so that the end of the cell does not show it again
+
+
+def test_figures_are_drawn_on_the_callers_axes(text_result, numbers_result):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    mine, (left, right) = pyplot.subplots(1, 2)
+    assert text_result.plot(1, ax=left) is mine
+    assert [len(left.patches), len(right.patches)] == [3, 0]  # a bar per word
+    assert left.get_title() == "Sample 1: y[good] = +2.20"
+    both = replace(numbers_result, relevance={"x": numbers_result.relevance["x"], "z": np.ones((2, 3, 2))})
+    assert both.plot(ax=[left, right]) is mine
+    with pytest.raises(ValueError, match="ax has 1 axes, expected one for each of the inputs x, z"):
+        both.plot(ax=left)
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize(("module", "call"), [("pandas", "to_frame"), ("matplotlib", "plot")])
+def test_a_missing_package_is_named_with_its_cure(text_result, monkeypatch, module, call):
+    for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{call} needs {module}.*pip install 'lstm-explain\[notebook\]'"):
+        getattr(text_result, call)()
+
+
+def test_the_terminal_picture_fits_into_80_columns(numbers_result):
+    names = replace(NAMES, feature_names={"x": ("a rather long name of rain", "sun")})
+    wide = np.linspace(-1, 1, 2 * 365 * 2).reshape(2, 365, 2)
+    result = replace(numbers_result, relevance={"x": wide}, inputs={}, detail=names)
+    console = Console(width=80, file=io.StringIO())
+    console.print(result)
+    row = next(line for line in console.file.getvalue().splitlines() if line.strip().startswith("sun"))
+    assert row.split()[-1] == scale.number(wide[0, :, 1].sum())
 
 
 def test_the_client_does_not_need_the_server_packages():

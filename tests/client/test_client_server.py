@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both clients against the real server."""
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from lstm_explain_client import (
     Client,
     Composite,
     DeadlineExceeded,
+    Every,
     ExplainError,
     Gamma,
     InvalidRequest,
@@ -223,6 +225,43 @@ async def test_several_targets(client, aclient, numbers):
     half = client.explain_many("numbers", given, [1], "lrp", {"product_rule": "half"})
     assert half[0].method.product_rule == "half"
     assert client.explain_many("numbers", given, targets=[]) == []
+
+
+async def test_targets_in_words_are_one_request(client, aclient, numbers, monkeypatch):
+    given, sent = {numbers.input: numbers.x}, []
+    send = client._explanations.Explain
+    monkeypatch.setattr(
+        client._explanations, "Explain", lambda message, **k: sent.append(message) or send(message, **k)
+    )
+    received = client.explain_many("numbers", given, "every class")
+    assert len(sent) == 1
+    assert [np.ravel(one.target.index).tolist() for one in received] == [[k] * 3 for k in range(3)]
+    assert received[0].outputs is received[2].outputs
+    for targets in (
+        Every(),
+        [Every(entries=[1])],
+        f"classes 2,0; 1; {numbers.output}:every class",
+        f"{numbers.output}:every step",
+    ):
+        assert await aclient.explain_many("numbers", given, targets)
+    some = client.explain_many("numbers", given, ["classes 2,0"])
+    assert [one.explained.tolist() for one in some] == [received[2].explained.tolist(), received[0].explained.tolist()]
+
+
+def test_several_targets_in_a_stream(client, numbers):
+    request = Request("numbers", {numbers.input: numbers.x}, targets="every class")
+    (answer,) = client.explain_stream([request])
+    alone = client.explain_many("numbers", {numbers.input: numbers.x}, "every class")
+    for one, other in zip(answer.get_many(), alone, strict=True):
+        assert one.relevance[numbers.input].tobytes() == other.relevance[numbers.input].tobytes()
+    with pytest.raises(ValueError, match="get_many"):
+        answer.get()
+
+
+@pytest.mark.parametrize("words", ["best", "every sample", "steps one"])
+def test_words_that_mean_no_targets(client, numbers, words):
+    with pytest.raises(InvalidRequest, match=words):
+        client.explain_many("numbers", {numbers.input: numbers.x}, words)
 
 
 async def test_a_target_that_fails(client, aclient, numbers):

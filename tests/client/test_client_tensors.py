@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays on the wire equal bytes that are written here independently."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parts that cases consist of: requests, tensors with a tolerance, and refusals."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes the models, cases and golden messages next to this file: python -m tests.conformance.generate [FOLDER]."""
 
 from __future__ import annotations

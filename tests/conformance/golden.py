@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Encoded messages that every client has to decode and encode again: every field of every message of the protos.
 
 A field that a oneof or a nested message can hold in several ways occurs in each of them; fields with presence also

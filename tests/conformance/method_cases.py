@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cases of targets, gradients and perturbation methods."""
 
 from __future__ import annotations
@@ -181,9 +182,28 @@ def _perturbation() -> Iterator[Case]:
     empty = score(nothing)
     values = np.stack([(only[t] - empty + both - only[1 - t]) / 2 for t in range(2)], axis=1)[:, :, np.newaxis]
     method = {"name": "shapley_sampling", "parameters": {"permutations": 4, "seed": 3}}
-    yield _method_case(
-        "series-shapley", "Shapley values of two steps, over all orders", "series", x, method, (values, both, empty)
-    )
+    parts = values, both, empty
+    yield _method_case("series-shapley", "Shapley values of two steps, over all orders", "series", x, method, parts)
+    method = {"name": "shapley_sampling", "parameters": {"permutations": 10_000}}
+    yield _reported(_method_case("", "", "series", x, method, parts))
+
+
+def _reported(long: Case) -> Case:
+    """A request that takes long enough to report its progress beside one that is one pass."""
+    feeds = feeds_of("lstm", 3, 2)
+    by_default = by_lrp(models.recurrent("lstm"), feeds, one_hot(2, 2, 3), Rules(epsilon=0.01))
+    short = {"request": ask("lstm", feeds), "expect": by_default}
+    each = {"long": long, "short": short}
+    for one in each.values():
+        del one["request"]["deadline_ms"]
+    return {
+        "name": "stream-progress",
+        "about": "of two requests over one stream, the one that runs the model many times reports its progress",
+        "call": "explain_stream",
+        "requests": [{"id": name, "request": one["request"]} for name, one in each.items()],
+        "answers": {name: {"expect": one["expect"]} for name, one in each.items()},
+        "progress": ["long"],
+    }
 
 
 def _occluded_units() -> Iterator[Case]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The models of the cases: small, with fixed weights that the textbook knows too."""
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "series": {"D": 1, "H": 4, "batch_first": True},
     "sampled": {"batch_first": True},
     "expected": {"batch_first": True},
+    "forecast": {"op": "GRU", "batch_first": True, "linear_before_reset": True, "classes": 24},
+    "routed": {"D": 1, "H": 4, "batch_first": True},
 }
 
 # ragged and states: time comes first.
@@ -43,7 +46,8 @@ CONFIGS = {
     "remembering": "batch_axis: {x: 1, logits: 0}\ntime_axis: {x: 0}\n",
     "sampled": "method: {name: occlusion, baseline: background}\n",
     "expected": "method: {name: integrated_gradients, baseline: background(draws=30)}\n",
-    "words": "description: words\ntokenizer: {file: tokenizer.json, input: tokens}\n",
+    "words": "description: words\ntokenizer: {file: tokenizer.json, input: tokens}\n"
+    "examples: {tokens: [good film, not a film]}\n",
 }
 
 
@@ -120,6 +124,8 @@ def write(folder: Path) -> None:
         (folder / name / "1" / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
         if name in CONFIGS:
             (folder / name / "model.yaml").write_text(CONFIGS[name])
+    (folder / "routed" / "2").mkdir()
+    (folder / "routed" / "2" / "model.onnx").write_bytes(built["routed"].SerializeToString(deterministic=True))
     for name, samples in BACKGROUNDS.items():
         np.savez(folder / name / "background.npz", x=samples)
     (folder / "words" / "tokenizer.json").write_text(json.dumps(_tokenizer(), indent=1) + "\n")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cases of relevance propagation: rules, warnings, tokens and text, and captured values."""
 
 from __future__ import annotations
@@ -176,6 +177,16 @@ def _of_words(made: models.Words, ids: Array, rules: Rules) -> dict[str, Any]:
     expect = by_lrp(made.built, feeds, one_hot(1, len(ids), 3), rules)
     R = made.built.reference_lrp(feeds, one_hot(1, len(ids), 3), rules)
     return {**expect, "relevance": {"tokens": near(embedding_lrp(R.x.swapaxes(0, 1)))}}
+
+
+SIGNED = "application/vnd.in-toto+json"  # the type of what a receipt signs
+
+
+def receipt_cases() -> Iterator[Case]:
+    feeds = feeds_of("lstm", 4, 2)
+    request = ask("lstm", feeds, method=LRP, receipt=True)
+    yield case("receipt", "a signed record of the answer", request, expect={"receipt": SIGNED})
+    yield case("no-receipt", "an answer without a record", ask("lstm", feeds, method=LRP), expect={"receipt": ""})
 
 
 def capture_cases() -> Iterator[Case]:

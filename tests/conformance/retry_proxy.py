@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A proxy in front of the server that refuses the first attempt of every call that may be retried."""
 
 from __future__ import annotations

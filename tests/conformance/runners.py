@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The clients, and how to build and run their conformance runners."""
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def _made(runner: Runner) -> None:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
+_CARGO_PACKAGES = ("--package", "lstm-explain-client", "--package", "conformance")
 _CARGO_RUN = ("cargo", "run", "--quiet", "--release", "--locked", "--target-dir", "target")
 
 JAVA_PATH = "{0}target/classes:{0}target/test-classes:{0}target/lib/*"
@@ -75,7 +77,7 @@ RUNNERS = (
         "rust",
         "client/rust",
         ("cargo",),
-        (("cargo", "build", "--quiet", "--release", "--locked", "--target-dir", "target"),),
+        (("cargo", "build", "--quiet", "--release", "--locked", "--target-dir", "target", *_CARGO_PACKAGES),),
         ("client/rust/target/release/conformance",),
         test=("cargo", "test", "--quiet", "--release", "--locked", "--target-dir", "target"),
         example=(*_CARGO_RUN, "--example", "sentiment", "--"),

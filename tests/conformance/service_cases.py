@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cases of errors, access control, streams and models."""
 
 from __future__ import annotations
@@ -132,6 +133,7 @@ def model_cases() -> Iterator[Case]:
     yield _detail("model-text", "words", {
         "inputs": {"tokens": {"dtype": "int64", "shape": ["B", "T"]}},
         "text_inputs": ["tokens"],
+        "examples": {"tokens": ["good film", "not a film"]},
     })  # fmt: skip
     yield _detail("model-background", "sampled", {
         "background_samples": {"x": len(models.BACKGROUNDS["sampled"])},
@@ -151,6 +153,7 @@ def model_cases() -> Iterator[Case]:
         "expect_error": {"code": "NOT_FOUND", "word": "nowhere"},
     }
     yield from import_cases()
+    yield from route_cases()
 
 
 def _detail(name: str, model: str, detail: dict[str, Any]) -> Case:
@@ -199,3 +202,23 @@ def import_cases() -> Iterator[Case]:
             "import": brought,
             "expect_error": error,
         }
+
+
+def route_cases() -> Iterator[Case]:
+    """The answers are the same again when the next runner asks."""
+    route = {"default_version": "1", "canary_version": "2", "canary_share": 0.25}
+    alone = {"default_version": "1", "canary_version": "", "canary_share": 0.0, "previous_version": "2"}
+    call = {"call": "route_model", "model": "routed"}
+    yield {
+        "name": "route",
+        "about": "a default version and a canary are chosen, then the canary is taken back",
+        **call,
+        "route": route,
+        "expect": {"route": {**route, "previous_version": "2"}, "rolled_back": alone},
+    }
+    for name, change, error in (
+        ("version", {"default_version": "7"}, {"code": "NOT_FOUND", "word": "7"}),
+        ("share", {"canary_share": 1.5}, {"code": "INVALID_ARGUMENT", "field": "canary_share"}),
+    ):
+        case = {**call, "route": {**route, **change}, "expect_error": error}
+        yield {"name": f"error-route-{name}", "about": "a route that is refused", **case}

@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every client, every case, over plain text and over mutual TLS with a token, against the real server."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,12 +18,14 @@ import lstm_explain as lx
 from lstm_explain_client import Client
 from tests.conformance.case import EXPLAINER, MANAGER
 from tests.conformance.generate import HERE
+from tests.conformance.packed import PACKED
 from tests.conformance.retry_proxy import unsteady
 from tests.conformance.runners import ROOT, RUNNERS, Runner
 from tests.conformance.test_golden import GOLDEN
 from tests.reference.textbook import PRODUCT_RULES
 from tests.serving.certificates import Authority, Files
-from tests.serving.running import serving
+from tests.serving.running import free_address, serving
+from tests.serving.signing import write_key
 
 TRANSPORTS = ("plain", "tls", "unsteady")
 OVER = {"plain": "plain", "tls": "tls", "unsteady": "plain"}  # what a case calls it
@@ -61,12 +65,13 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     (folder / "me.key").write_bytes(me.key)
     files = Files(folder)
     files.write(authority.sign("the server"), authority)
+    signs = ("--receipt-key", str(write_key(folder, "receipts")))
     (folder / "tokens").write_text(f"{EXPLAINER} explain\n{MANAGER} explain,manage\n")
     compile_kernels()
     secured = [*files.flags, *files.client_flags, "--tokens", str(folder / "tokens")]
     with (
-        serving(folder / "plain", "--allow-import") as plain,
-        serving(folder / "tls", "--allow-import", *secured) as tls,
+        serving(folder / "plain", "--allow-import", *signs) as plain,
+        serving(folder / "tls", "--allow-import", *signs, *secured) as tls,
         unsteady(plain.address) as proxy,
     ):
         certificates = ("--ca", f"{folder}/ca.pem", "--cert", f"{folder}/me.pem", "--key", f"{folder}/me.key")
@@ -244,6 +249,9 @@ def spoiled() -> Iterator[tuple[str, dict]]:
     yield "warning-unexpected", changed("warnings", "expect", "warnings", to=[])
     yield "warning-missing", changed("warnings-none", "expect", "warnings", to=["relevance diverges"])
     yield "quantity", changed("softmax-lrp", "expect", "explained_quantity", to="output")
+    yield "receipt", changed("receipt", "expect", "receipt", to="another kind of record")
+    yield "receipt-missing", changed("no-receipt", "expect", "receipt", to="application/vnd.in-toto+json")
+    yield "receipt-unexpected", changed("receipt", "expect", "receipt", to="")
     yield "captured", changed("capture", "expect", "captured", to={})
     yield "code", changed("error-rank", "expect_error", "code", to="NOT_FOUND")
     yield "field", changed("error-rank", "expect_error", "field", to="inputs[1].shape")
@@ -254,9 +262,18 @@ def spoiled() -> Iterator[tuple[str, dict]]:
     for key in ("description", "class_names", "inputs", "time_axes", "guessed_axes", "default_method", "lrp_supported"):
         other = {"lrp_supported": False, "description": "another", "default_method": {"name": "gradient"}}.get(key, {})
         yield f"detail-{key}", changed("model", "expect", "detail", to={**detail, key: other})
+    for part in ("route", "rolled_back"):
+        other = {**CASES["route"]["expect"][part], "previous_version": "1"}
+        yield f"route-{part}", changed("route", "expect", part, to=other)
+    several = CASES["targets-every-class-all"]["expect"]
+    for part in ("results", "singles"):
+        other = [several[part][1], several[part][0], several[part][2]]
+        yield f"targets-{part}", changed("targets-every-class-all", "expect", part, to=other)
+    yield "targets-missing", changed("targets-every-class-all", "expect", "results", to=several["results"][:2])
     answers = CASES["stream"]["answers"]
     yield "stream-error", changed("stream", "answers", to={**answers, "no-model": answers["good-0"]})
     yield "stream-swapped", changed("stream", "answers", to={**answers, "good-0": answers["good-1"]})
+    yield "stream-progress", changed("stream-progress", "progress", to=["long", "short"])
     yield "stream-missing", changed("stream", "answers", to={**answers, "more": answers["good-1"]})
 
 
@@ -292,6 +309,23 @@ def test_the_example_explains_a_sentence(runner: Runner, bundled: str) -> None:
         result = client.explain("sentiment", {"tokens": SENTENCE})
     for word, relevance in zip(result.tokens["tokens"][0], result.relevance["tokens"][0], strict=True):
         assert any(word in line and f"{relevance:+.3f}" in line for line in done.stdout.splitlines()), done.stdout
+
+
+@pytest.mark.parametrize("runner", EXAMPLES, ids=lambda runner: runner.client)
+def test_the_address_and_the_cause_are_named_where_nothing_listens(runner: Runner) -> None:
+    built(runner)
+    address = free_address()
+    command = [*runner.example, address, SENTENCE]
+    done = subprocess.run(command, cwd=ROOT / runner.folder, capture_output=True, text=True, timeout=60 * MINUTES)
+    assert done.returncode != 0
+    assert address in done.stderr
+    assert re.search("connection ?refused|ECONNREFUSED", done.stderr, re.IGNORECASE), done.stderr
+
+
+@pytest.mark.parametrize("client", PACKED)
+def test_the_readmes_example_runs_with_the_packed_client(client: str, bundled: str, tmp_path: Path) -> None:
+    built(next(runner for runner in RUNNERS if runner.client == client))
+    PACKED[client](tmp_path, bundled)
 
 
 @pytest.mark.parametrize("runner", RUNNERS, ids=lambda runner: runner.client)

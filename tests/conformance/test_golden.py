@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cases equal the textbook, and the golden messages cover every field of the protos."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the manifests from their files, and as Kustomize builds them if kubectl is installed."""
 
 from __future__ import annotations
@@ -19,7 +20,37 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 LABEL = {"app.kubernetes.io/name": "lstm-explain"}
 
-OVERLAYS = ("base", "tls")
+CHART = DEPLOY / "helm" / "lstm-explain"
+OPERATOR = "monitoring.coreos.com/v1"  # the objects of the Prometheus Operator, which are no part of Kubernetes
+
+SERVING = ("base", "tls", "tokens", "traces")  # those with a server
+OVERLAYS = (*SERVING, "monitoring")
+KUBERNETES = ("1.30", "1.34")
+# Values of the chart: its defaults, and everything at once.
+VALUES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "everything": {
+        "image": {"digest": f"sha256:{'0' * 64}"},
+        "settings": {"max_targets": 64, "poll-seconds": 0.5, "spare": False, "max_message_bytes": 67108864},
+        "env": [{"name": "TZ", "value": "UTC"}],
+        "models": {"existingClaim": "models"},
+        "tls": {"secretName": "tls"},
+        "tokens": {"secretName": "tokens"},
+        "provenance": {
+            "modelSignatures": "require",
+            "signersSecretName": "signers",
+            "receiptKeySecretName": "receipts",
+        },
+        "traces": {"enabled": True},
+        "autoscaling": {"enabled": False},
+        **{name: {"enabled": True} for name in ("podMonitor", "prometheusRule", "dashboard")},
+        "podLabels": {"team": "a"},
+        "podAnnotations": {"note": "b"},
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    },
+}
 
 Manifest = dict[str, Any]
 
@@ -41,9 +72,11 @@ def settings_of(kustomization: Path) -> dict[str, str]:
 
 
 def tool(name: str) -> str:
-    """A tool of the extra `deploy` or of the machine; skips the test if there is neither."""
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    """A tool of this environment, of the one of `make deploy-check`, or of the machine; skips the test if there is
+    none.
+    """
+    folders = (Path(sys.executable).parent, ROOT / ".venv-deploy" / "bin")
+    found = next((str(f / name) for f in folders if (f / name).exists()), None) or shutil.which(name)
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
@@ -56,6 +89,19 @@ def built(name: str) -> tuple[Manifest, ...]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+def helm(*arguments: str, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Runs a command of Helm over the chart; skips the test if there is no helm."""
+    command = [tool("helm"), *arguments, str(CHART), "--values", "-"]
+    return subprocess.run(command, input=yaml.safe_dump(values), capture_output=True, text=True, timeout=120)
+
+
+def charted(values: dict[str, Any], version: str = KUBERNETES[0]) -> list[Manifest]:
+    """What the chart makes of the values."""
+    done = helm("template", "demo", "--kube-version", version, values=values)
+    assert done.returncode == 0, done.stderr
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
 def misfits(value: Any, kind: str, kinds: tuple[ModuleType, ...], where: str = "") -> Iterator[str]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Manifests, compose file and alerts match the server that they run."""
 
 from __future__ import annotations
@@ -13,24 +14,26 @@ from prometheus_client import CollectorRegistry
 from lstm_explain.memory_budget import BEYOND_ESTIMATE, MIN_REQUEST, bytes_when_idle, memory_budget
 from lstm_explain.serving.observability.metrics import Metrics
 from lstm_explain.serving.observability.process_metrics import ProcessMetrics
+from lstm_explain.serving.security import token_file
 from lstm_explain.serving.settings import ENV_PREFIX, Settings
-from tests.deploy.manifests import DEPLOY, LABEL, OVERLAYS, ROOT, base, built, read, settings_of
+from tests.deploy.manifests import DEPLOY, LABEL, ROOT, SERVING, base, built, read, settings_of
 
 
 def server_of(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest["spec"]["template"]["spec"]["containers"][0]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", SERVING)
 def test_config_map_settings_are_valid_together(overlay: str, tmp_path: Path) -> None:
     given = settings_of(DEPLOY / "kustomize/base/kustomization.yaml")
-    if overlay == "tls":
-        given |= settings_of(DEPLOY / "kustomize/tls/kustomization.yaml")
-    values = {name.removeprefix(ENV_PREFIX).lower(): value for name, value in given.items()}
+    if overlay != "base":
+        given |= settings_of(DEPLOY / "kustomize" / overlay / "kustomization.yaml")
+    own = {name: value for name, value in given.items() if not name.startswith("OTEL_")}
+    values = {name.removeprefix(ENV_PREFIX).lower(): value for name, value in own.items()}
     assert set(values) <= set(Settings.model_fields)
     pem = tmp_path / "some.pem"
     pem.touch()
-    values = {name: str(pem) if value.startswith("/tls/") else value for name, value in values.items()}
+    values = {name: str(pem) if value.startswith(("/tls/", "/tokens/")) else value for name, value in values.items()}
     Settings(**{**values, "models": str(tmp_path)})  # type: ignore[arg-type]
 
 
@@ -44,6 +47,15 @@ def test_flags_of_the_manifests_exist(where: str) -> None:
     flags = {flag.replace("-", "_") for flag in re.findall(r"--([a-z-]+)", text)}
     assert flags
     assert flags <= set(Settings.model_fields)
+
+
+def test_the_example_of_tokens_is_a_file_that_the_server_reads() -> None:
+    secret = read(DEPLOY / "kustomize/tokens/secret.yaml")
+    entries = token_file.parse(secret["stringData"]["tokens.yaml"])
+    assert [entry.caller.name for entry in entries] == ["the dashboard", "the pipeline"]
+    assert entries[0].caller.quota.requests == 600
+    mounted = read(DEPLOY / "kustomize/tokens/deployment.yaml")["spec"]["template"]["spec"]
+    assert mounted["volumes"][0]["secret"]["secretName"] == secret["metadata"]["name"]
 
 
 def test_the_image_names_settings_that_exist() -> None:
@@ -87,13 +99,13 @@ def test_pods_have_time_to_drain() -> None:
     assert base()["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > needed
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", SERVING)
 def test_probes_use_tls_if_the_server_does(overlay: str) -> None:
     server = server_of(next(m for m in built(overlay) if m["kind"] == "Deployment"))
     kinds = {
         next(k for k in server[p] if k in ("grpc", "exec")) for p in ("startupProbe", "readinessProbe", "livenessProbe")
     }
-    assert kinds == {"grpc" if overlay == "base" else "exec"}
+    assert kinds == {"exec" if overlay == "tls" else "grpc"}
 
 
 def test_containers_have_few_privileges() -> None:
@@ -131,12 +143,38 @@ def test_default_memory_limits_fit_the_container() -> None:
         assert share.request > 2 * MIN_REQUEST or slots is None
 
 
-def test_alerts_use_existing_metrics_and_have_a_runbook_entry() -> None:
+def test_traces_are_let_out_to_where_they_are_sent() -> None:
+    manifests = {m["kind"]: m for m in built("traces")}
+    endpoint = manifests["ConfigMap"]["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    host, port = endpoint.removeprefix("http://").split(":")
+    collector, dns = manifests["NetworkPolicy"]["spec"]["egress"]
+    namespace = collector["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert host.split(".")[1] == namespace
+    assert [p["port"] for p in collector["ports"]] == [int(port)]
+    assert {p["port"] for p in dns["ports"]} == {53}
+    assert not next(m for m in built("base") if m["kind"] == "NetworkPolicy")["spec"]["egress"]
+
+
+def test_the_runtime_drains_within_the_time_of_a_pod() -> None:
+    """KServe has no field for it, so Kubernetes' 30 seconds apply."""
+    server = read(DEPLOY / "kserve/servingruntime.yaml")["spec"]["containers"][0]
+    flags = dict(arg.removeprefix("--").split("=") for arg in server["args"] if "=" in arg)
+    assert float(flags["drain-delay"]) + float(flags["grace-period"]) < 30
+    assert server["livenessProbe"]["grpc"]["service"] == "live"
+    assert {server[probe]["grpc"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {9000}
+
+
+def known_metrics() -> set[str]:
+    """The names under which Prometheus stores the metrics of a server."""
     registry = CollectorRegistry()
     Metrics(registry)
     registry.register(ProcessMetrics(list))
     families = {f.name: f for f in registry.collect()}
-    known = {name + ending for name, f in families.items() for ending in _endings(f.type)}
+    return {name + ending for name, f in families.items() for ending in _endings(f.type)}
+
+
+def test_alerts_use_existing_metrics_and_have_a_runbook_entry() -> None:
+    known = known_metrics()
     runbook = (ROOT / "docs/operations.md").read_text()
     for rule in (r for g in read(DEPLOY / "prometheus/alerts.yaml")["groups"] for r in g["rules"]):
         for name in re.findall(r"lstm_explain_\w+", rule["expr"]):
@@ -152,5 +190,6 @@ def _endings(kind: str) -> tuple[str, ...]:
 
 
 def test_all_yaml_files_parse() -> None:
-    for path in (*DEPLOY.rglob("*.y*ml"), ROOT / "compose.yaml"):
+    found = [path for path in DEPLOY.rglob("*.y*ml") if path.parent.name != "templates"]  # of Helm, which are no YAML
+    for path in (*found, ROOT / "compose.yaml"):
         assert list(yaml.safe_load_all(path.read_text())), path

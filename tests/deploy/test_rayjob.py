@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The RayJob matches the command that it runs. test_schemas.py checks its pods against Kubernetes' schemas."""
 
 from __future__ import annotations

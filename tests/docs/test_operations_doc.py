@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/operations.md lists every setting and every metric, and is current."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every source file and every folder that the documentation and the comments of the server name exists."""
 
 import os
@@ -15,9 +16,10 @@ LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 ADDRESS = re.compile(r"\w+://\S+")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`]*`")
+WRITTEN = re.compile(r'^```python title="([^"]+)"', re.MULTILINE)  # files that the reader of a tutorial writes
 MAP_LINE = re.compile(r"( *)([\w-]+(?:[./][\w-]*)*(?:, [\w-]+(?:[./][\w-]*)*)*)(?=  | *$)")
 # What the reader makes, what a job writes, and what the data sets are called.
-ELSEWHERE = {"why.cpp", "src/main/java/Why.java", "main.go", "statistics", "camels", "sst"}
+ELSEWHERE = {"why.cpp", "src/main/java/Why.java", "main.go", "statistics", "camels", "sst", "docs/try"}
 
 
 def tree() -> tuple[set[str], list[Path]]:
@@ -40,7 +42,7 @@ def missing(text: str) -> list[str]:
     """The source files and folders that `text` names and no path of the repository ends with."""
     text = ADDRESS.sub("", text)
     names = SOURCE.findall(text) + [name.rstrip("/") for name in FOLDER.findall(text)]
-    return sorted(set(names) - ENDINGS - ELSEWHERE)
+    return sorted(set(names) - ENDINGS - ELSEWHERE - set(WRITTEN.findall(text)))
 
 
 def not_on_the_map(lines: list[str]) -> list[str]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The study of stabilisers: its networks equal the engine, which shares no code with them, and its laws hold."""
 
 from __future__ import annotations

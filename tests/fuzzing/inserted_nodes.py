@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inserts a few nodes with extreme sizes and counts between a value and one of its readers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes broken models out of valid ones: case n is the same bytes in every run."""
 
 from __future__ import annotations

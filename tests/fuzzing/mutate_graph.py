@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Changes a graph into another well-formed one that makes no sense."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chooses places and extreme values in a model at random."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small models for structured.py: recurrent nodes with all their operands, and operators that take sizes and counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models that are well-formed but extreme; a number always makes the same model.
 
 Unlike with damaged bytes (mutate.py), tensors keep the size that their shapes declare, so that the faults pass the

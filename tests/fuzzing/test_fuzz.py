@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Damaged model files: refused with lx.Error or explained, but no crash, no hang, no unbounded memory.
 
 Each case is tried in a worker process whose address space is limited. A failure's number is its name:

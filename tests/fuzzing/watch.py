@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the worker, replaces it when it dies or hangs, and collects its output."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tries damaged models one after the other and reports the outcome of each.
 
 `python -m tests.fuzzing.worker MEMORY SECONDS FAMILY`: see main.

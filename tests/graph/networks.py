@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds small networks around one layer, and compares how two spellings of the layer are explained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Windows whose size is an input: equal to ONNX Runtime up to a limit, and an immediate error beyond it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every spelling of a layer is explained alike: normalisations, activations, products and attention."""
 
 from __future__ import annotations
@@ -122,7 +123,9 @@ def test_a_value_times_any_function_of_its_elements_is_an_activation(op: str) ->
     one = np.array(1.0)
     model = Net(20).model(lambda n, x: n.op("Mul", x, n.op(op, n.op("Add", x, n.const(one)))))
     rules = {node.op: node.rule for node in lx.load(model).report().nodes}
-    assert rules["Mul"] == ("product rule" if op == "Softmax" else "relevance is unchanged")
+    assert rules["Mul"] == (
+        "product rule; the gate lies between 0 and 1" if op == "Softmax" else "relevance is unchanged"
+    )
 
 
 def test_instance_normalization() -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Empty values that ONNX Runtime reads: recurrent nodes without a step, loops without a trip count."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A formula that exporters spell in several ways gets one relevance: an identity changes no answer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The float64 copy of a graph, which answers where float32 loses the explained value."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Integer division at the extremes: results wrap around, and the process survives.
 
 Every model runs in a process of its own, since the processor answers the smallest integer divided by -1 with a signal.

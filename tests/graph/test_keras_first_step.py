@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keras 3 with torch writes models that only read step 0 of a dynamic time axis; the report says so."""
 
 from __future__ import annotations

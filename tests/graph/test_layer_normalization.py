@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every spelling of LayerNormalization is explained alike."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Outputs that cannot be returned are refused by name when a model is loaded."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loading takes time in proportion to nodes and initializers; models that would take too long are refused at once."""
 
 from __future__ import annotations

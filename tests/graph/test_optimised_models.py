@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model that ONNX Runtime saved after optimising it is explained as the original."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models that ONNX Runtime's own tools have quantised or halved, and the operators that it puts into them."""
 
 from __future__ import annotations

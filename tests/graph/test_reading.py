@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Content that a file may omit or store in another form: shapes, zeros of sparse tensors, names that are used twice."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -126,3 +128,15 @@ def test_nodes_in_any_order() -> None:
     e = lx.load(onnx.parser.parse_model(text)).explain({"x": X}, lx.Gradient(), lx.Target(index=1))
     np.testing.assert_allclose(e.outputs["y"], 2 * X + 2 * X.sum(axis=1, keepdims=True))
     np.testing.assert_allclose(e.relevance["x"], [[2, 4, 2]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"PK\x03\x04 torch.save", "but a zip archive, such as the files of PyTorch (.pt) and Keras (.keras); export"),
+        (b"\x89HDF\r\n", "but HDF5, such as the files of Keras (.h5); export the model to ONNX first"),
+    ],
+)
+def test_models_of_frameworks_are_recognised(data: bytes, kind: str) -> None:
+    with pytest.raises(lx.ModelError, match=re.escape(f"not an ONNX file {kind}")):
+        lx.load(data)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recurrent nodes whose operands or attributes contradict the operator's definition: refused, before anything runs.
 
 Invalid models are loaded in a process of their own, because without the checks, kernels would read and write past the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The process that tries models: its verdict when it is just exiting, or when a model ends it."""
 
 from __future__ import annotations

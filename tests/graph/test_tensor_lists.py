@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A cell in a loop that reads from a list and appends to one is explained as the RNN operator that it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lists of tensors, as PyTorch writes them: explained as the values that they contain."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums of products of bytes do not saturate where two products exceed 16 bits.
 
 ONNX Runtime's kernels for processors without VNNI saturate there by default; these tests can only fail on such

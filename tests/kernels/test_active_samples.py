@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Backward passes leave out the steps at which a sample has no relevance, and their answers stay the same bits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory of the time loops is reused, but never while an array refers to it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explanations run in flush-to-zero mode, and leave the caller's floating-point state as it was."""
 
 from __future__ import annotations

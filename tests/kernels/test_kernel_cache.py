@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels compiled when an image is built are found when it runs, on a read-only file system too."""
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import lstm_explain as lx
 from lstm_explain.kernels import cache
 from tests import zoo
 
-METHODS = [lx.LRP(), lx.LRP("prop"), lx.LRP(bias_factor=1.0), lx.Gradient(), lx.Occlusion()]
+METHODS = [
+    lx.LRP(),
+    lx.LRP("prop"),
+    lx.LRP(bias_factor=1.0),
+    lx.LRP(epsilon=1e-3),
+    lx.LRP("half", epsilon=1e-3),
+    lx.Gradient(),
+    lx.Occlusion(),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +126,7 @@ def test_fill_compiles_all_kernels_that_explanations_need(tmp_path: Path) -> Non
     environment = {**os.environ, cache.FOLDER: str(tmp_path)}
     subprocess.run([sys.executable, "-m", "lstm_explain.kernels.cache", "x86-64-v3"], env=environment, check=True)
     compiled = {p.name for p in tmp_path.rglob("*.nbc")}
-    script = "from lstm_explain import kernel_cache; kernel_cache._explain_small_models()"
+    script = "from lstm_explain.kernels import cache; cache._explain_small_models()"
     of_image = {**environment, cache.COMPILED_FOR: "x86-64-v3"}
     subprocess.run([sys.executable, "-c", script], env=of_image, check=True)
     assert compiled

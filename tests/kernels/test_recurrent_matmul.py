@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The recurrent product equals NumPy's, with the same bits in any batch and in either direction through the matrix."""
 
 from __future__ import annotations

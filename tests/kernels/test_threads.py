@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One explanation on several threads: the same answers, whatever the setting."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The axes of samples and time are found in every graph of the zoo."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same network gives the same axes, whatever the layout of its inputs and the form of its loop over time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Background sets: the mean over draws equals explicit runs, enumerations and the textbook; the error covers it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An input that cannot be replaced by its baseline is named, and no answer holds a number that is not finite."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sample's answer does not depend on the rest of its batch, whatever the method and however the graph folds the
 batch.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our methods equal Captum's on the same model in torch; requires the extra `captum`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Composites: every rule equals its formula written as messages, and the laws between the rules hold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Contextual decomposition equals the paper's equations."""
 
 from __future__ import annotations

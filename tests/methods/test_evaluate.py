@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures of explanations, on models whose right explanation is known."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Views into an LSTM: equal to the values of the unrolled graph, and conserving with the node's own inputs."""
 
 from __future__ import annotations

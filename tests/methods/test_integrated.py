@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """IntegratedGradients and SmoothGrad: completeness, explicit sums, and equality of tokens and the vectors that they
 look up.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Padding after the end of a sequence gets no relevance and changes nothing, under every method."""
 
 from __future__ import annotations

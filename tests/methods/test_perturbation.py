@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Occlusion equals explicit runs of the model, and Shapley values equal an enumeration."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Charts: well-formed, with every line and label, ticks that enclose the values."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registry of methods agrees with the package, the wire and the documentation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Relevance of a predicted return as redistributed reward (Arjona-Medina et al. 2019), on the bundled `corridor`."""
 
 from __future__ import annotations

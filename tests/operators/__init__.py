@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cases for every operator of the table, in one module per family."""
 
 from __future__ import annotations
@@ -7,10 +8,11 @@ from tests.operators.contractions import normalisations, products, reductions
 from tests.operators.convolutions import convolutions, pools, transposed_convolutions
 from tests.operators.elementwise import functions, sums_and_quotients
 from tests.operators.resizing import resizing
-from tests.operators.rewritten import fused, pipelines, spectra
+from tests.operators.rewritten import attention, fused, pipelines, spectra
 from tests.operators.routing import indexing, routing
 
 FAMILIES = (
+    attention,
     fused,
     spectra,
     pipelines,

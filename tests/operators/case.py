@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model of one operator, and its outputs and central differences by ONNX Runtime.
 
 The inputs are `x0`, `x1`, …, one per live slot, and the output is `y`. Central differences are the oracle of gradients.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Matrix products, reductions and normalisations."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions of one operand, sums and quotients."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that the engine rewrites as others."""
 
 from __future__ import annotations
@@ -75,4 +76,30 @@ def pipelines() -> list[Case]:
         Case("LinearRegressor", [x], weights, **theirs),
         Case("LinearRegressor", [x], {"coefficients": weights["coefficients"][:5]}, **theirs),
         Case("ArrayFeatureExtractor", [x, ints(3, 0, 3).reshape(1, 3)], **theirs),
+    ]
+
+
+def attention() -> list[Case]:
+    """Linear attention by every update rule, and the convolution that precedes it in such layers."""
+    q, k, v = normal(BATCH, 3, 8), normal(BATCH, 3, 4, seed=1), normal(BATCH, 3, 6, seed=2)
+    state, decay, rate = normal(BATCH, 2, 2, 3, seed=3), -positive(BATCH, 3, 4), positive(BATCH, 3, 2)
+    heads: dict[str, Any] = {"q_num_heads": 4, "kv_num_heads": 2}
+    x, W, bias, before = normal(BATCH, 2, 5), normal(2, 1, 3, seed=1), normal(2, seed=2), normal(BATCH, 2, 2, seed=3)
+    attended = {
+        "linear": ([q, k, v, state], (0, 1, 2, 3)),
+        "gated": ([q, k, v, state, decay], (0, 1, 2, 3, 4)),
+        "delta": ([q, k, v, None, None, rate], (0, 1, 2, 5)),
+        "gated_delta": ([q, k, v, state, decay[..., :2].copy(), rate[..., :1].copy()], (0, 1, 2, 3, 4, 5)),
+    }
+    both = ("y", "last")
+    return [
+        *(
+            Case("LinearAttention", inputs, {**heads, "update_rule": rule}, 27, live, False, outputs=both)
+            for rule, (inputs, live) in attended.items()
+        ),
+        Case("CausalConvWithState", [x, W], {}, 27, outputs=both),
+        Case("CausalConvWithState", [x, W, bias, before], {"activation": "silu"}, 27, live=(0, 3), outputs=both),
+        Case("CausalConvWithState", [x, W, bias], {"activation": "swish"}, 27, outputs=both),
+        Case("CausalConvWithState", [x[:, :, :1].copy(), W, None, before], {}, 27, live=(0, 3), outputs=both),
+        Case("CausalConvWithState", [x, W[..., :1].copy()], {}, 27, outputs=both),
     ]

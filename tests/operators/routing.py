@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that move, read and write elements."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores masked by minus infinity: masked steps get no relevance, and no relevance is NaN."""
 
 from __future__ import annotations

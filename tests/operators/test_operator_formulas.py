@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolution and attention compared with textbook formulas in explicit loops."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every operator of the table: gradients, the ledger, batches, and what is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Integer arithmetic: quantised values and products, and token ids."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs without axes, and values whose shape the model does not declare."""
 
 from __future__ import annotations

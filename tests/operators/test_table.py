@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Entries of the table are complete, and what they claim of their operators is true."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of recurrent layers, and the methods that the tests of their batches and spellings compare."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sample's answer does not depend on its batch, on padding, or on the layout of memory."""
 
 from __future__ import annotations

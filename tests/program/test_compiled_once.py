@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that does not depend on the request is computed once: a repeated request does not search the graph."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LRP-all of an LSTM's products, sums and layers is a first-order Taylor expansion at a root point, as
 docs/lrp-for-lstms.md derives it; derivatives are finite differences of the functions themselves.
 """

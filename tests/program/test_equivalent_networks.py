@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Equivalent networks give equal answers. Cells unrolled into primitives: test_unrolled.py."""
 
 from __future__ import annotations

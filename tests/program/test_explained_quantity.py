@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """For an output that ends in an activation, the answer says whether the value before it was explained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Relevance in graphs that compute with logarithms, and the exponential gates of newer recurrences."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An input that feeds gates only gets no relevance under "all": the report, the answer and `inspect` say so."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradient and GradientTimesInput against finite differences: of the ONNX model, and of the textbook in float64."""
 
 from __future__ import annotations

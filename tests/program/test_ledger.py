@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ledger closes: explained = inputs + initial states + absorbed + residual, and the residual is rounding.
 
 The zoo's ledgers: test_zoo.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LSTM cells made for LRP (Arras et al. 2019, arXiv 1909.12114, the section on architectures motivated by LRP).
 
 Under "signal takes all", without biases and stabiliser, relevance is conserved whatever the gates are. In addition,
@@ -102,7 +103,7 @@ def looped(cell: Cell) -> onnx.ModelProto:
 
 def explain(spelling: Any, cell: Cell, method: lx.LRP, **more: Any) -> lx.Explanation:
     """A cell input that is a Sigmoid looks like a gate, so the caller names the gate."""
-    names = ["cell_written", *(f"t{t}_written" for t in range(T))]
+    names = ["cell_written"] if spelling is looped else [f"t{t}_written" for t in range(T)]
     gates = dict.fromkeys(names, 0) if cell.squash == "Sigmoid" else None
     return lx.load(spelling(cell), gates=gates).explain(feeds(), method, **more)
 

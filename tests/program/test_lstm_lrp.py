@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine's LRP of LSTM networks equals the textbook's, end to end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sum of absolute terms that the relative stabiliser uses equals the one from the operator's Jacobian."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small parts of a graph that NumPy evaluates equal ONNX Runtime's."""
 
 from __future__ import annotations

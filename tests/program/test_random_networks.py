@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random chains of operators around an LSTM obey the laws of the single operators."""
 
 from __future__ import annotations

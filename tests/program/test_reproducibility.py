@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An answer depends only on the numbers in the request, not on their addresses in memory or on earlier requests."""
 
 from __future__ import annotations

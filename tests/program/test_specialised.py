@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A program that is specialised for the shapes of a repeated request gives the same answers as the general one, bit by
 bit.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recurrent node equals its cell unrolled into MatMul, Add, Sigmoid, Tanh and Mul, for any epsilon.
 
 A sum and the linear maps that feed it are one neuron with one stabiliser, however the exporter spelled it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Independent truth for the tests: Layer-wise Relevance Propagation as the papers print it.
 
 Float64 NumPy, one sample at a time, message matrices written out, loops over time. Slow on purpose: every line is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The activation functions of recurrent ONNX nodes, as the operator specification of LSTM, GRU and RNN lists them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules that every layer is made of: weighted sums, plain sums and gated products.
 
 Each returns the relevance of its inputs, and what it absorbed: the part of the arriving relevance that belongs to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Contextual decomposition of one LSTM cell's run, with the paper's beta and gamma written out for one sample."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layers around the recurrent ones: a dense head, pooling over time, selection of a step, embedding lookup.
 
 One sample at a time; Y [T, H] is one sample's sequence.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradients by central differences: slow, independent of any backward pass.
 
 The five-point formula, f' = (f(-2s) - 8 f(-s) + 8 f(s) - f(2s)) / 12 s, whose error falls with s^4. That allows steps

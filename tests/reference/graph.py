@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LRP node by node over a graph of primitives: a second way to the textbook's numbers, wired by the graph alone.
 
 Knows what `tests.unrolled_models.unrolled_model(..., gemm=True)` writes and refuses everything else. The first operand

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One direction of an ONNX GRU over one sample: forward pass and LRP.
 
     z = f_act(W_z x_t + R_z h_{t-1} + b_z)                   update gate

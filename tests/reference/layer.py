@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole recurrent ONNX node: directions, batch, sequence lengths and initial states around one cell.
 
 Time first, as ONNX has it (layout 0): x [T, B, D], Y [T, dirs, B, H], Y_h and Y_c [dirs, B, H].

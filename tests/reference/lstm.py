@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One direction of an ONNX LSTM over one sample: forward pass and LRP.
 
     z_i = W_i x_t + R_i h_{t-1} + P_i * c_{t-1} + b_i        i = f_act(z_i)      input gate

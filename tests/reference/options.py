@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks over every option of recurrent nodes, for the tests of the reference."""
 
 from __future__ import annotations

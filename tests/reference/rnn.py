@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One direction of an ONNX RNN over one sample: h_t = f_act(W x_t + R h_{t-1} + b), forward pass and LRP."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The textbook's forward pass equals ONNX Runtime's, for every option of recurrent nodes."""
 
 from __future__ import annotations

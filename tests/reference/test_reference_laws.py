@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The textbook conserves relevance, obeys the symmetries of its networks, and equals a second implementation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The textbook's rules, and its cells under them, equal numbers that were worked out by hand."""
 
 from __future__ import annotations

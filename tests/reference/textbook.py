@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The public functions of the reference: stacked recurrent layers, a head over time, a dense layer on top; forward pass
 and LRP.
 

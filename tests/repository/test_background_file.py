@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """background.npz is read with its model, in every folder that it may lie in; a bad file is an error that names it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any YAML in model.yaml gives a configuration, or an error that names file and line."""
 
 from __future__ import annotations

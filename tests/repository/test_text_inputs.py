@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hostile tokenizers and oversized texts are refused."""
 
 from __future__ import annotations

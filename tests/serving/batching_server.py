@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server with batching, requests that are sent at once, and the number of requests per run."""
 
 from __future__ import annotations

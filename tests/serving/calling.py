@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Helpers for calls with the generated stubs, and for reading their errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Creates an authority, certificates that it signs, and connections that use them."""
 
 from __future__ import annotations
@@ -35,12 +36,18 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self.certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    def sign(self, name: str, valid_for: datetime.timedelta = DAY) -> Pair:
-        """Signs a certificate for `name` on 127.0.0.1 and localhost; with a negative time, it has expired."""
+    def sign(self, name: str, valid_for: datetime.timedelta = DAY, *, signing: bool = False) -> Pair:
+        """Signs a certificate for `name` on 127.0.0.1 and localhost; with a negative time, it has expired. signing: for
+        signatures of files.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = _builder(_name(name), self._name, key.public_key(), valid_for)
         builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        if signing:
+            builder = builder.add_extension(
+                x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True
+            )
         certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

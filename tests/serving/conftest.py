@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server whose page the gateway tests call."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes workers and trials crash, hang and exit as a fault of native code would.
 
 The product has no such fault, so these processes get a `sitecustomize` that adds one.

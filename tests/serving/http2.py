@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Implements just enough of HTTP/2 to open streams and reset them at once, which no gRPC client does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Messages of an import, and what an import leaves behind."""
 
 from __future__ import annotations
@@ -33,3 +34,9 @@ def start(data: bytes, **fields: Any) -> model_pb2.ImportModelRequest:
 
 def chunk(data: bytes) -> model_pb2.ImportModelRequest:
     return model_pb2.ImportModelRequest(chunk=data)
+
+
+def announced(name: str, data: bytes) -> model_pb2.ImportModelRequest:
+    """Announces another file of the version."""
+    file = model_pb2.ImportModelFile(name=name, sha256=hashlib.sha256(data).digest(), size=len(data))
+    return model_pb2.ImportModelRequest(file=file)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generates requests that no honest client sends: damaged bytes, wrong shapes, huge declared sizes, deep nesting."""
 
 from __future__ import annotations

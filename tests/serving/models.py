@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes folders of models for the server: valid ones and every kind of invalid one."""
 
 from __future__ import annotations

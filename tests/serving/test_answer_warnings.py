@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Warnings and the explained quantity reach the caller in every protocol."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocking work runs in background threads, and learns there when its caller leaves."""
 
 from __future__ import annotations

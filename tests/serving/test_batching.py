@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that run as a batch get the answers that each would get alone, and fail alone."""
 
 from __future__ import annotations

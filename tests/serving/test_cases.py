@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models of public bug reports on a real server: the engine's warnings and errors reach every caller."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compilation of a kernel, which cannot be interrupted, neither counts towards a deadline nor as stuck."""
 
 from __future__ import annotations

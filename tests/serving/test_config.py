@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The keys of model.yaml, and errors that name file, line and key."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every notation of a baseline in model.yaml loads, is described, and is used in explanations."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A request for the model's default method, or with parameters alone, starts from the parameters in model.yaml."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explain over a socket returns what the engine computes."""
 
 from __future__ import annotations

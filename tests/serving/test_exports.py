@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of public bug reports, whose relevance was absurd without a warning or depended on the exporter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`lstm-explain health` against a running server."""
 
 from __future__ import annotations

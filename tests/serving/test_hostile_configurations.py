@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models whose names, numbers or configuration do not fit into a message are refused, and hide no others."""
 
 from __future__ import annotations

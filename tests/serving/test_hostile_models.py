@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that would make native code read out of bounds, trap, or run for minutes are refused without side effects."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams that wait for their callers end after a while, and sooner if others need their place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ImportModel and DeleteModel: accepted and refused imports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server that is killed during an import has each version as a whole or not at all when it restarts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls of tritonclient work unchanged."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Open Inference Protocol with plain messages: typed and raw contents, and compatibility with the protocol."""
 
 from __future__ import annotations

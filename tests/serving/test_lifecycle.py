@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models are loaded, unloaded and changed while the server answers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits of one request, and cancellation of requests that nobody waits for."""
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import onnx
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.repository.request_limits import Limits, estimate, runs
+from lstm_explain.repository.request_limits import Limits, estimate
+from lstm_explain.runner.run_count import runs
 from lstm_explain.serving.procfs import resident_bytes
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
@@ -123,12 +125,12 @@ def test_the_estimated_number_of_runs_is_the_actual_one() -> None:
     for method in (lx.Occlusion(), lx.Occlusion(window=2), lx.ShapleySampling(permutations=3)):
         made.clear()
         model.explain(x, method)
-        expected = 2 * runs(model, x, method)
+        expected = 2 * runs(model.axes, x, method)
         assert expected - 2 * 3 <= sum(made) <= expected + 2 * 6  # and the input, the baseline and a trial of stacking
-    assert runs(model, x, lx.IntegratedGradients(steps=7, max_steps=7)) == 7
-    assert runs(model, x, lx.IntegratedGradients(steps=7, max_steps=30)) == 7 + 14 + 30
-    assert runs(model, x, lx.SmoothGrad(samples=9)) == 9
-    assert runs(model, x, lx.LRP()) == 1
+    assert runs(model.axes, x, lx.IntegratedGradients(steps=7, max_steps=7)) == 7
+    assert runs(model.axes, x, lx.IntegratedGradients(steps=7, max_steps=30)) == 7 + 14 + 30
+    assert runs(model.axes, x, lx.SmoothGrad(samples=9)) == 9
+    assert runs(model.axes, x, lx.LRP()) == 1
 
 
 def test_memory_is_limited_by_an_estimate() -> None:

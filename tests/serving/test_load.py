@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server under load and at shutdown: limits, deadlines, draining, ports in use, workers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With JSON logs, every line that the server writes is one JSON object, whatever happens."""
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
+import lstm_explain_client
 from lstm_explain.serving.observability import native_output, output_capture
 from lstm_explain.serving.observability.logs import JsonFormatter, formatter, requested_format
 from tests.serving.calling import request, stub
@@ -190,6 +193,15 @@ def test_errors_at_startup(folder: Path, expected: tuple[str, ...], flags: tuple
     assert done.returncode in (1, 2)
     assert done.stdout == ""
     assert message in records(done.stderr)[-1]["message"]
+
+
+def test_an_input_that_loses_digits_is_logged_once(server: Running) -> None:
+    dates = np.full((1, 3, 4), 20261129.0)
+    with lstm_explain_client.Client(server.address) as client:
+        results = [client.explain("lstm", {"x": dates + 2 * day}) for day in range(3)]
+    assert not [text for result in results for text in result.warnings if "round" in text]
+    lines = [line for line in records(server.logged()) if "float32 rounds" in line["message"]]
+    assert [line["level"] for line in lines] == ["warning"]
 
 
 def test_warnings_and_uncaught_exceptions() -> None:

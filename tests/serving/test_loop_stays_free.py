@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Slow parts of short requests run outside the event loop."""
 
 from __future__ import annotations

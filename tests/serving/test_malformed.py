@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Thousands of malformed requests cause no crash, no hang, no leak and no internal error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory of a request is freed: at once if it fails, and soon returned to the system."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ListModels, GetModel, health and reflection, as stock clients see them."""
 
 from __future__ import annotations

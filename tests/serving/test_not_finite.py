@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models that overflow give an error with reason and remedy for every method, and never an infinite answer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Valid models with unusual output types and shapes are served, or refused with a reason."""
 
 from __future__ import annotations

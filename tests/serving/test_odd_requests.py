@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Well-formed messages without meaning are never an internal error."""
 
 from __future__ import annotations

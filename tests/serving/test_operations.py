@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics, request ids, traces, retries and draining, as an operations team uses them."""
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import grpc
 import pytest
 
 import lstm_explain_client
+from lstm_explain import __version__
 from lstm_explain.serving.server import WARM_UP_WORDS
 from lstm_explain_client.connection import PUBLISHED
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
@@ -68,6 +71,9 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
     assert found["lstm_explain_batch_size_sum"] == 2 * 6
     assert found['lstm_explain_residual_bucket{le="0.0001",method="lrp"}'] == 6
     assert found['lstm_explain_models{state="ready"}'] == 2
+    (build,) = (name for name in found if name.startswith("lstm_explain_build_info"))
+    assert f'version="{__version__}"' in build
+    assert f'onnxruntime="{version("onnxruntime")}"' in build
     assert found["lstm_explain_resident_bytes"] > 30e6 * int(workers)
     assert 5 < found["lstm_explain_open_files"] < found["process_max_fds"]
     assert found["lstm_explain_workers_replaced_total"] == 0

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The protos pass buf's lint and break nobody, and the committed stubs and methods are what they generate."""
 
 from __future__ import annotations

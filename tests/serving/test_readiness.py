@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Health, ServerReady and the list of models report what can be answered, and which files are misplaced."""
 
 from __future__ import annotations

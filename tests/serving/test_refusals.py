@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each invalid request gets one clear error with status and field, and the next request is answered."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sixteen callers while models are reloaded, deleted and imported and certificates are renewed: every valid request is
 answered, and rightly; every malformed one is refused with the code that is due to it.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls that are opened and reset at once, by thousands: they hold little memory, give it back when they are over, and
 other callers are served.
 """

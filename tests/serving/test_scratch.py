@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The next server removes the scratch folder of a killed one, and nothing else."""
 
 from __future__ import annotations

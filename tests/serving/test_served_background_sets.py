@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model's background set over the wire: by methods' messages, as text, by ModelInfer and on the command line."""
 
 from __future__ import annotations

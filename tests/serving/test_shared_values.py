@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The metrics of several processes can be read at any time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A short soak run; the long one is `python scripts/soak.py --minutes 30`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ExplainStream: tagged answers as they are ready, individual errors, bounded reading."""
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def test_reading_stops_while_answers_are_not_read() -> None:
         pulls, window, before = _Pulls(), 4, len(asyncio.all_tasks())
         busy, at_work = asyncio.Event(), 0
 
-        async def work(number: int) -> int:
+        async def work(number: int, _: stream.Send[int]) -> int:
             nonlocal at_work
             at_work += 1
             if number <= window:
@@ -108,7 +109,7 @@ def test_an_error_of_the_requests_is_raised_after_the_answers() -> None:
         yield 2
         raise ConnectionError("gone")
 
-    async def times_ten(number: int) -> int:
+    async def times_ten(number: int, _: stream.Send[int]) -> int:
         return number * 10
 
     async def taken() -> None:
@@ -124,7 +125,7 @@ def test_running_requests_end_with_the_stream_and_release_their_permits() -> Non
     async def taken() -> None:
         permits, never = StreamPermits(ConcurrencyLimit(2, "requests"), 2), asyncio.Event()
 
-        async def work(number: int) -> int:
+        async def work(number: int, _: stream.Send[int]) -> int:
             if number > 1:
                 await never.wait()
             return number

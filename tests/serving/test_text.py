@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Oversized texts and endless tokenizers against the real server."""
 
 from __future__ import annotations

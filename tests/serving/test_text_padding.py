@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts of different lengths in one request are explained as if each had come alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Encrypted connections: which clients are accepted, and renewal of certificates."""
 
 from __future__ import annotations

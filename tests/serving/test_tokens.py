@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bearer tokens and their roles over a real connection."""
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import lstm_explain_client
 from lstm_explain.errors import Error
 from lstm_explain.serving.security.access import ANYBODY, MANAGE, OPEN, REQUIRED_ROLES
-from lstm_explain.serving.security.tokens import Tokens, parse
+from lstm_explain.serving.security.token_file import parse
+from lstm_explain.serving.security.tokens import Tokens
 from lstm_explain.serving.server import SERVICES
 from lstm_explain_proto.inference import grpc_service_pb2
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
@@ -216,7 +218,7 @@ def test_token_lookup_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> No
         known = Tokens(Path(file.name))
         for token in (names[0], names[1000], names[-1], "token-nobody-has-0000", "", "x" * 5000):
             compared.clear()
-            assert (known.caller(token) is not None) == (token in names)
+            assert (known.entry(token) is not None) == (token in names)
             assert compared == [(32, 32)] * len(names)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each limit of a trial on its own, with a model that no other limit ends."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models that crash, never end or ask for too much end in the trial process, without side effects."""
 
 from __future__ import annotations

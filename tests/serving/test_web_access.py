@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page's port refuses pages of other sites, foreign host names, and callers without a token or certificate."""
 
 from __future__ import annotations

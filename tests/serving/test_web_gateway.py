@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page's JSON calls over real HTTP give the responses and errors of gRPC, and invalid ones are refused."""
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import pytest
 from google.protobuf import json_format
 
 from lstm_explain.serving.web.connect import HTTP_STATUS
-from lstm_explain.serving.web.gateway import CALLS, MAX_ELEMENTS
+from lstm_explain.serving.web.gateway import CALLS
+from lstm_explain.serving.web.http_calls import MAX_ELEMENTS
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc
 from tests.serving.calling import refusal, request, sequence, stub, tensor, texts
@@ -190,7 +192,7 @@ def test_a_deadline_is_enforced(page: str) -> None:
 
 
 def test_only_read_only_calls_are_offered(page: str) -> None:
-    for path in ("ModelService/ImportModel", "ModelService/DeleteModel", "ExplanationService/ExplainStream", "X/Y"):
+    for path in ("ModelService/ImportModel", "ModelService/DeleteModel", "ModelService/RouteModel", "X/Y"):
         assert ask(page, f"/lstm_explain.v1.{path}").status in (404, 405)
     assert ask(page, EXPLAIN, None, method="GET").status in (404, 405)
     assert {call.method for call in CALLS} == {"ListModels", "GetModel", "Explain"}

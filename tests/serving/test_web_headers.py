@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Invalid headers and paths of requests to the page are never an internal error."""
 
 from __future__ import annotations

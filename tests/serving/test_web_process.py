@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page's port as part of the server: settings, workers, shutdown."""
 
 from __future__ import annotations

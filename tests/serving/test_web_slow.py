@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Endless requests to the page time out, hold little memory, and keep nobody out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workers that crash, stop or hang, as their callers see them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sends plain HTTP to the page's port, with no code of the page or the gateway."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opens the page in headless Chromium, with a server for the bundled models."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operates the page as a person does, and reads what a person sees."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables for the page (a year of weather, CSV), and readers of the tables that it shows."""
 
 from __future__ import annotations

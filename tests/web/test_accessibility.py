@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """axe-core finds no problem, light and dark, wide and narrow; further checks cover what axe cannot see."""
 
 from __future__ import annotations

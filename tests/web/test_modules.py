@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page's tables and numbers agree with those of the protos and the Python client."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page shows what the server answers, and shows errors where they belong."""
 
 from __future__ import annotations
@@ -244,25 +245,33 @@ def test_names_and_texts_are_never_html(driver: webdriver.Chrome, tmp_path: Path
 # Without a mouse
 
 
+def tab_to(page: Page, selector: str) -> None:
+    for _ in range(40):
+        if page.driver.switch_to.active_element == page.one(selector):
+            return
+        ActionChains(page.driver).send_keys(Keys.TAB).perform()
+    raise AssertionError(f"40 times Tab do not lead to {selector}")
+
+
 def test_the_page_works_by_keyboard(page: Page) -> None:
     """Uses Tab, arrows, Space and Enter from the top of the page."""
     page.until(lambda: page.all("#model option"))
     page.one("body").send_keys(Keys.TAB)
     assert page.driver.switch_to.active_element.get_attribute("textContent") == "Skip to the result"
     keys = ActionChains(page.driver)
-    keys.send_keys(Keys.TAB).send_keys("sen").perform()
+    keys.send_keys(Keys.TAB, Keys.DOWN).perform()
+    page.until(lambda: page.all("#input-weather"))
+    ActionChains(page.driver).send_keys(Keys.UP).perform()
     page.until(lambda: page.all("#input-tokens"))
     ActionChains(page.driver).send_keys(Keys.TAB, Keys.TAB, "good but long").perform()
     assert page.one("#input-tokens").get_attribute("value") == "good but long"
     ActionChains(page.driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
     page.until(lambda: page.all("#answer article"))
     # On to the second method, which Space ticks, and from there to the button.
-    ActionChains(page.driver).send_keys(Keys.TAB, Keys.TAB, Keys.TAB, Keys.SPACE).perform()
+    tab_to(page, "#method-gradientTimesInput")
+    ActionChains(page.driver).send_keys(Keys.SPACE).perform()
     assert page.one("#method-gradientTimesInput").is_selected()
-    for _ in range(30):
-        if page.driver.switch_to.active_element == page.one("#explain"):
-            break
-        ActionChains(page.driver).send_keys(Keys.TAB).perform()
+    tab_to(page, "#explain")
     ActionChains(page.driver).send_keys(Keys.ENTER).perform()
     page.until(lambda: page.all(".beside"))
     assert page.one("#status").get_attribute("aria-live") == "polite"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables that are pasted, chosen or dropped are explained, and their errors name row and column."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page names the explained value and shows the warnings of the answer."""
 
 from __future__ import annotations
