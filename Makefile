@@ -1,6 +1,6 @@
 # Everything runs in .venv. A stamp file per kind of installation avoids repeated work.
 .DEFAULT_GOAL := help
-.PHONY: help demo test deploy-check bench results proto lint format clean
+.PHONY: help demo test lock deploy-check docs try tutorials bench results proto lint format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,6 +11,10 @@ help:
 	@echo 'make demo    explain real inputs over gRPC and write demo.html'
 	@echo 'make test    run the test suite'
 	@echo 'make deploy-check  check Dockerfile, compose.yaml and manifests with the published schemas'
+	@echo 'make lock    choose the versions of the packages in the container image'
+	@echo 'make docs    build the documentation site in site/'
+	@echo 'make try     build the page that explains without a server in docs/try/; needs npm'
+	@echo 'make tutorials  run the tutorials; installs torch and TensorFlow in a temporary folder (7 GB)'
 	@echo 'make bench   measure the engine and the service against ONNX Runtime'
 	@echo 'make results repeat the experiments of the papers and write docs/results.md'
 	@echo 'make lint    formatter, linters, type checker'
@@ -38,18 +42,40 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.server
 	@$(BIN)/python scripts/demo.py
 
-# Two processes share the test files. Two suit small machines, because many tests start their own servers.
+# Two processes share the test files, in the order of tests/conftest.py. Two suit small machines, because many tests
+# start their own servers.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+HELM := helm.sh/helm/v3/cmd/helm@v3.18.6
 
 # Uses a separate environment: see the extra in pyproject.toml.
 $(VENV)-deploy/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m venv $(VENV)-deploy
 	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[deploy]'
+	command -v helm >/dev/null || ! command -v go >/dev/null || GOBIN=$(CURDIR)/$(VENV)-deploy/bin go install $(HELM) || \
+	    echo 'helm could not be installed; the tests of the chart are skipped' >&2
 	@touch $@
 
 deploy-check: $(VENV)-deploy/.installed
 	$(VENV)-deploy/bin/python -m pytest --noconftest tests/deploy/test_schemas.py $(ARGS)
+
+# The versions and hashes of the image. Keeps the versions that are there, unless ARGS=--upgrade.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+lock:
+	$(LOCK) $(ARGS) pyproject.toml --extra server --extra otel --extra web --extra provenance \
+	    --output-file deploy/image/requirements.txt
+	$(LOCK) $(ARGS) deploy/image/tools.in --output-file deploy/image/tools.txt
+
+# NO_MKDOCS_2_WARNING silences an advertisement of the theme.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+
+try: $(VENV)/.server
+	@$(BIN)/python scripts/try_page $(ARGS)
+
+tutorials: $(VENV)/.dev
+	$(BIN)/python scripts/tutorials.py $(ARGS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
@@ -74,5 +100,5 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) $(VENV)-deploy .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.html
+	rm -rf $(VENV) $(VENV)-deploy site .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
