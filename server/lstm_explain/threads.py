@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from lstm_explain.kernels.flush_to_zero import restore, state_of_thread
 
-T = TypeVar("T")
+T = TypeVarTuple("T")
 R = TypeVar("R")
 _local = threading.local()
 
@@ -31,23 +31,24 @@ def _pool(size: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(size, thread_name_prefix="explain")
 
 
-def in_threads(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """Returns `work` of every part, in parallel where threads are available; the caller's thread takes the first part.
+def in_threads(work: Callable[[*T], R], parts: Sequence[tuple[*T]]) -> list[R]:
+    """Returns `work(*part)` of every part, in parallel where threads are available; the caller's thread takes the first
+    part.
 
     Every thread has a floating-point state of its own: all parts run in the caller's (kernels/flush_to_zero.py).
     """
     if len(parts) == 1:
-        return [work(parts[0])]
+        return [work(*parts[0])]
     if threads() == 1 or getattr(_local, "busy", False):  # Parts of parts would wait for each other.
-        return [work(part) for part in parts]
+        return [work(*part) for part in parts]
 
     state = state_of_thread()
 
-    def run(part: T) -> R:
+    def run(part: tuple[*T]) -> R:
         restore(state)
         _local.busy = True
         try:
-            return work(part)
+            return work(*part)
         finally:
             _local.busy = False
 

@@ -61,7 +61,8 @@ class Node:
         values = self.values
         if samples is not None:
             values = {slot: a[samples] if slot == 4 else a[:, samples] for slot, a in values.items()}
-        return self.cell.forward(values, saved_tensors_for(self.how))[1]
+        run, x = self.cell.forward_run(values, saved_tensors_for(self.how))
+        return run(x)[1]
 
     def nothing(self) -> np.ndarray:
         """No relevance at any step, [T, directions, B, H]."""
@@ -72,7 +73,7 @@ class Node:
         dtype = tapes[0].dtype
         given = [None if a is None else a.astype(dtype) for a in arriving]
         given += [None] * (1 + len(self.cell.state_slots) - len(given))
-        flow = self.cell.backward(tapes, given, self.how.rules)
+        flow = self.cell.ready_back(tapes, self.how.rules)(tapes, given)
         return [*(flow.inputs[slot] for slot in (0, *self.cell.state_slots)), flow.absorbed]
 
 

@@ -139,8 +139,8 @@ def test_every_thread_of_an_explanation_is_in_the_callers_mode(monkeypatch: pyte
     threads.cache_clear()
     try:
         with flush_to_zero():
-            assert in_threads(lambda part: flushes(), range(3)) == [True] * 3
-        assert in_threads(lambda part: flushes(), range(3)) == [False] * 3
+            assert in_threads(flushes, [()] * 3) == [True] * 3
+        assert in_threads(flushes, [()] * 3) == [False] * 3
     finally:
         threads.cache_clear()
 

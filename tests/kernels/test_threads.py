@@ -63,16 +63,21 @@ def test_parts_run_in_parallel_and_return_in_order(monkeypatch: pytest.MonkeyPat
         together.wait()
         return part * part
 
-    assert in_threads(work, [1, 2, 3]) == [1, 4, 9]
+    assert in_threads(work, [(1,), (2,), (3,)]) == [1, 4, 9]
 
 
 def test_parts_of_parts_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LSTM_EXPLAIN_THREADS", "2")
-    assert in_threads(lambda a: sum(in_threads(lambda b: a * b, [1, 2, 3])), [1, 2, 3, 4]) == [6, 12, 18, 24]
+    assert in_threads(lambda a: sum(in_threads(lambda b: a * b, [(1,), (2,), (3,)])), [(1,), (2,), (3,), (4,)]) == [
+        6,
+        12,
+        18,
+        24,
+    ]
 
 
 def test_an_error_of_a_part_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LSTM_EXPLAIN_THREADS", "2")
     with pytest.raises(ZeroDivisionError):
-        in_threads(lambda n: 1 // n, [1, 0])
-    assert in_threads(lambda n: n, [1, 2]) == [1, 2]
+        in_threads(lambda n: 1 // n, [(1,), (0,)])
+    assert in_threads(lambda n: n, [(1,), (2,)]) == [1, 2]

@@ -40,13 +40,13 @@ class GRUDirection(Direction):
 
         def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             (h0,), z, gates, inner, hidden = states, z_of(), gates_of(), inner_of(), hidden_of()
-            in_threads(
-                lambda order: gru.forward(
+            in_threads(gru.forward, [
+                (
                     x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
                     self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden, stop,
-                ),
-                lens.parts,
-            )  # fmt: skip
+                )
+                for order in lens.parts
+            ])  # fmt: skip
             kept = {"z": z, "gates": gates, "inner": inner}
             return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens)]
 
@@ -66,14 +66,14 @@ class GRUDirection(Direction):
 
             def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
-                in_threads(
-                    lambda order: gru.gradient(
+                in_threads(gru.gradient, [
+                    (
                         kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order, self.reverse,
                         self.linear_before_reset, self.codes, self.params, self.clip, self.R_zr, self.R_h, self.W_all,
                         r_y, r_h, r_x, stop,
-                    ),
-                    lens.parts,
-                )  # fmt: skip
+                    )
+                    for order in lens.parts
+                ])  # fmt: skip
                 return [r_x, lost, r_h]
 
             return gradient
@@ -84,14 +84,14 @@ class GRUDirection(Direction):
         def relevance(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
             kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
             last = relative(tape)
-            in_threads(
-                lambda order: gru_relevance.relevance(
+            in_threads(gru_relevance.relevance, [
+                (
                     rule, tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order,
                     self.reverse, self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, W, eps, delta,
                     r_y, r_h, r_x, lost, *last,
-                ),
-                lens.parts,
-            )  # fmt: skip
+                )
+                for order in lens.parts
+            ])  # fmt: skip
             return [r_x, lost, r_h]
 
         return relevance

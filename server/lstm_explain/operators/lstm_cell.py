@@ -56,13 +56,13 @@ class LSTMDirection(Direction):
             h0, c0 = states
             c0 = c0 if c0.dtype is finer else c0.astype(finer)
             c, (kept, filled, hidden) = c0.copy(), arrays()
-            in_threads(
-                lambda order: lstm.forward(
+            in_threads(lstm.forward, [
+                (
                     x, self.Wt, self.Rt, self.bias, self.P, c, h0, lens.steps, order, self.reverse, self.codes,
                     self.params, self.clip, self.coupled, *filled, stop,
-                ),
-                lens.parts,
-            )  # fmt: skip
+                )
+                for order in lens.parts
+            ])  # fmt: skip
             last = c if c.dtype is x.dtype else c.astype(x.dtype, copy=False)
             if not lens.whole:
                 last = last * (lens.steps > 0)[:, None].astype(x.dtype)
@@ -85,14 +85,14 @@ class LSTMDirection(Direction):
 
             def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
-                in_threads(
-                    lambda order: lstm_gradient.gradient(
+                in_threads(lstm_gradient.gradient, [
+                    (
                         kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], lens.steps, order,
                         self.reverse, self.codes, self.params, self.clip, self.coupled, self.R_all, self.W_all, self.P,
                         r_y, r_h, r_c, r_x, stop,
-                    ),
-                    lens.parts,
-                )  # fmt: skip
+                    )
+                    for order in lens.parts
+                ])  # fmt: skip
                 return [r_x, lost, r_h, r_c]
 
             return gradient
@@ -104,23 +104,23 @@ class LSTMDirection(Direction):
             kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
             last = relative(tape)
             if rule == 0:
-                in_threads(
-                    lambda order: lstm_relevance.relevance_all(
+                in_threads(lstm_relevance.relevance_all, [
+                    (
                         tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
                         self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
                         *last,
-                    ),
-                    lens.parts,
-                )  # fmt: skip
+                    )
+                    for order in lens.parts
+                ])  # fmt: skip
             else:
-                in_threads(
-                    lambda order: lstm_relevance.relevance_shared(
+                in_threads(lstm_relevance.relevance_shared, [
+                    (
                         rule, tape.x, kept["z"], kept["gates"], kept["cells"], kept["squashed"], tape.hidden, tape.h0,
                         kept["c0"], lens.steps, order, self.reverse, self.coupled, self.bias, self.R_all, self.W_all,
                         self.P, eps, delta, unit, r_y, r_h, r_c, r_x, lost, *last,
-                    ),
-                    lens.parts,
-                )  # fmt: skip
+                    )
+                    for order in lens.parts
+                ])  # fmt: skip
             return [r_x, lost, r_h, r_c]
 
         return relevance

@@ -71,12 +71,12 @@ class Recurrent(ABC):
     default_activations: ClassVar[tuple[str, ...]]
     direction: ClassVar[type[Direction]]
 
-    def forward(self, values: Mapping[int, Array], keep: SavedTensors) -> tuple[dict[str, Array], list[Tape]]:
-        """Returns every output that the node names, and one tape per direction. values: its inputs at `reads`, by
-        slot.
+    def forward_run(self, values: Mapping[int, Array], keep: SavedTensors) -> tuple[Run, Array]:
+        """Returns the function of `ready` and its argument x. values: the node's inputs at `reads`, by slot. Raises
+        InputError for shapes that do not fit.
         """
         x, lens, states = self._checked(values)
-        return self.ready(len(x), lens, states, keep)(x)
+        return self.ready(len(x), lens, states, keep), x
 
     def predict(self, values: Mapping[int, Array], distance: int, wanted: Container[str]) -> dict[str, Array]:
         """Returns the outputs that are wanted, by name, and saves nothing.
@@ -94,7 +94,7 @@ class Recurrent(ABC):
         stop = stop_flag()
         parts = np.array_split(neighbours(batch, distance), min(threads(), batch))
         in_threads(
-            lambda at: self.directions[at[0]].predict(x, states[at[0]], at[1], hidden[at[0]], last[at[0]], stop),
+            lambda d, part: self.directions[d].predict(x, states[d], part, hidden[d], last[d], stop),
             [(d, part) for d in range(count) for part in parts],
         )
         raise_if_stopped()
@@ -133,10 +133,10 @@ class Recurrent(ABC):
         return [[state[d] for state in states] for d in range(len(self.directions))]
 
     def ready(self, steps: int, lens: Lengths, states: list[list[Array]], keep: SavedTensors) -> Run:
-        """Returns `forward`, with checked arguments, as a function of x [T, B, D], which must be contiguous and
-        writable.
+        """Returns a function of x [T, B, D], which must be contiguous and writable. It returns every output that the
+        node names, and one tape per direction.
 
-        states: by direction, [B, H].
+        states: by direction, [B, H]. The arguments must have been checked.
         """
         runs = [direction.ready(steps, lens, keep) for direction in self.directions]
         named, batch_first, kind, alone = self.named, self.batch_first, self.out_dtype, len(runs) == 1
@@ -146,7 +146,7 @@ class Recurrent(ABC):
             if alone:
                 ran = [runs[0](x, states[0], stop)]
             elif side_by_side(lens):
-                ran = in_threads(lambda d: runs[d](x, states[d], stop), range(2))
+                ran = in_threads(lambda d: runs[d](x, states[d], stop), [(0,), (1,)])
             else:
                 ran = [runs[0](x, states[0], stop), runs[1](x, states[1], stop)]
             raise_if_stopped()
@@ -193,15 +193,11 @@ class Recurrent(ABC):
     def _misfit(self, what: str, actual: tuple[int, ...], expected: tuple[object, ...]) -> InputError:
         return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {actual}, expected {expected}")
 
-    def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> BackwardResult:
-        """Returns the relevance (gradients without `lrp`) of the inputs, given that of the outputs (None: no
-        relevance).
-        """
-        return self.ready_back(tapes, lrp)(tapes, arriving)
-
     def ready_back(self, tapes: list[Tape], lrp: LRP | None, passes: int = 1) -> Back:
-        """Returns `backward`, specialised for passes like this one, as a function of their tapes and the relevance
-        that arrives. passes: from how many targets it begins; their samples lie one pass after the other.
+        """Returns a function of tapes like these and of the relevance that arrives at each output (None: none). It
+        returns the relevance of the inputs; gradients without `lrp`.
+
+        passes: from how many targets it begins; their samples lie one pass after the other.
         """
         lens = tapes[0].lens if passes == 1 else tapes[0].lengths_of(passes)
         dtype, steps = tapes[0].dtype, len(tapes[0].x)
@@ -233,7 +229,7 @@ class Recurrent(ABC):
                 inputs, absorbed = {0: parts[0][0]}, parts[0][1]
             else:
                 if side_by_side(lens):
-                    parts = in_threads(lambda d: of_direction(d, tapes[d], y, ends, stop), range(2))
+                    parts = in_threads(of_direction, [(d, tapes[d], y, ends, stop) for d in range(2)])
                 else:
                     parts = [of_direction(0, tapes[0], y, ends, stop), of_direction(1, tapes[1], y, ends, stop)]
                 inputs, absorbed = {0: parts[0][0] + parts[1][0]}, parts[0][1] + parts[1][1]
@@ -249,10 +245,10 @@ class Recurrent(ABC):
     def backward_together(
         self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None
     ) -> list[BackwardResult]:
-        """Runs `backward` from several targets, stacked as if they were further samples."""
+        """Runs the backward pass from several targets, stacked as if they were further samples."""
         count, batch = len(arriving), len(tapes[0].lens.steps)
         if count == 1:
-            return [self.backward(tapes, arriving[0], lrp)]
+            return [self.ready_back(tapes, lrp)(tapes, arriving[0])]
         stacked = [self._side_by_side(parts, output) for output, parts in enumerate(zip(*arriving, strict=True))]
         flow = self.ready_back(tapes, lrp, count)(tapes, stacked)
         before = (slice(None),) * (0 if self.batch_first else 1)

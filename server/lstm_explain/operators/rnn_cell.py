@@ -29,13 +29,13 @@ class RNNDirection(Direction):
 
         def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             (h0,), z, hidden = states, z_of(), hidden_of()
-            in_threads(
-                lambda order: rnn.forward(
+            in_threads(rnn.forward, [
+                (
                     x, self.Wt, self.Rt, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
                     self.clip, z, hidden, stop,
-                ),
-                lens.parts,
-            )  # fmt: skip
+                )
+                for order in lens.parts
+            ])  # fmt: skip
             return Tape(x, hidden, h0, lens, {"z": z}, finer), [self.last(hidden, lens)]
 
         return run
@@ -54,13 +54,13 @@ class RNNDirection(Direction):
 
             def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
-                in_threads(
-                    lambda order: rnn.gradient(
+                in_threads(rnn.gradient, [
+                    (
                         z, tape.hidden, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
                         self.W_all, r_y, r_h, r_x, stop,
-                    ),
-                    lens.parts,
-                )  # fmt: skip
+                    )
+                    for order in lens.parts
+                ])  # fmt: skip
                 return [r_x, lost, r_h]
 
             return gradient
@@ -71,13 +71,13 @@ class RNNDirection(Direction):
         def relevance(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
             last = relative(tape)
             z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
-            in_threads(
-                lambda order: rnn.relevance(
+            in_threads(rnn.relevance, [
+                (
                     tape.x, z, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
                     eps, delta, unit, r_y, r_h, r_x, lost, *last,
-                ),
-                lens.parts,
-            )  # fmt: skip
+                )
+                for order in lens.parts
+            ])  # fmt: skip
             return [r_x, lost, r_h]
 
         return relevance

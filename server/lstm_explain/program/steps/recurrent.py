@@ -24,7 +24,8 @@ class RecurrentForward:
 
     def __call__(self, done: ForwardPass) -> None:
         values = values_by_slot(self.node, self.graph, done.values, self.cell.reads)
-        outputs, done.tapes[self.node.name] = self.cell.forward(values, self.keep)
+        run, x = self.cell.forward_run(values, self.keep)
+        outputs, done.tapes[self.node.name] = run(x)
         done.values.update(outputs)
 
     def specialised(self, done: ForwardPass) -> RecurrentForward | FromZeros:
@@ -37,7 +38,7 @@ class RecurrentForward:
 
 
 class FromZeros:
-    """`RecurrentForward` for inputs of one shape: does the checks and allocations of `Recurrent.forward` only once."""
+    """`RecurrentForward` for inputs of one shape: it checks them and allocates memory only once."""
 
     def __init__(self, step: RecurrentForward, shape: Shape) -> None:
         lens, states = step.cell.at_rest(*shape[:2])
@@ -73,7 +74,8 @@ class RecurrentBackward(BackwardStep):
     def __call__(self, back: BackwardPass) -> None:
         arrived = self._arrived(back)
         if arrived is not None:
-            flow = self.cell.backward(back.done.tapes[self.name], arrived[0], self.lrp)
+            tapes = back.done.tapes[self.name]
+            flow = self.cell.ready_back(tapes, self.lrp)(tapes, arrived[0])
             self._hand_on(back, flow, arrived[1])
 
     def together(self, backs: Sequence[BackwardPass]) -> None:
@@ -146,5 +148,5 @@ class _OfShape(RecurrentBackward):
         arrived, first = self._arrived(back), tapes[0]
         assert arrived is not None
         alike = self.whole and first.lens.whole and first.x.shape == self.shape
-        flow = self.back(tapes, arrived[0]) if alike else self.cell.backward(tapes, arrived[0], self.lrp)
-        self._hand_on(back, flow, arrived[1])
+        run = self.back if alike else self.cell.ready_back(tapes, self.lrp)
+        self._hand_on(back, run(tapes, arrived[0]), arrived[1])

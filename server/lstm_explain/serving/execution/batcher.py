@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -171,11 +172,25 @@ def check_callers_wait(jobs: Iterable[Job]) -> None:
 
 
 class Runs(Protocol):
-    """Answers jobs: one, or several of one batch key."""
-
-    def alone(self, job: Job) -> None: ...
+    """Answers several jobs of one batch key."""
 
     def together(self, jobs: list[Job]) -> None: ...
+
+
+@contextmanager
+def slot_for(job: Job, slots: Slots) -> Iterator[bool]:
+    """A context in which the job has begun and holds one of the slots. It gives whether the job is to be run: otherwise
+    its `error` says why not.
+    """
+    taken = slots.acquire(job.deadline.left())
+    try:
+        job.begin()
+        if not taken:
+            job.error = job.error or TooLate(f"the deadline passed {WAITING}")
+        yield job.error is None
+    finally:
+        if taken:
+            slots.release()
 
 
 class Batcher:
@@ -187,27 +202,15 @@ class Batcher:
         self._open: dict[Hashable, Group] = {}
 
     def do(self, job: Job, slots: Slots) -> None:
-        """Returns when the job has an answer or an error. Raises TooLate. slots: the semaphore from which the run takes
-        a slot, if this job leads it.
+        """Returns when the job, which has a key, has an answer or an error. Raises TooLate. slots: the semaphore from
+        which the run takes a slot, if this job leads it.
         """
-        if job.key is not None:
-            key = (id(job.served), job.key)
-            group = self._join(job, key)
-            if group.jobs[0] is job:
-                self._lead(group, key, slots)
-            else:
-                job.wait()
-            return
-        taken = slots.acquire(job.deadline.left())
-        try:
-            job.begin()
-            if not taken:
-                job.error = job.error or TooLate(f"the deadline passed {WAITING}")
-            if job.error is None:
-                self._runs.alone(job)
-        finally:
-            if taken:
-                slots.release()
+        key = (id(job.served), job.key)
+        group = self._join(job, key)
+        if group.jobs[0] is job:
+            self._lead(group, key, slots)
+        else:
+            job.wait()
 
     def _join(self, job: Job, key: Hashable) -> Group:
         with self._lock:

@@ -24,7 +24,7 @@ from lstm_explain.serving.audit.log import AuditLog
 from lstm_explain.serving.audit.note import RequestNote
 from lstm_explain.serving.drift.monitor import DriftMonitor
 from lstm_explain.serving.errors import NoReceiptKey, refusal_of
-from lstm_explain.serving.execution.batcher import BatchCapacity, Batcher, Job, RequestLoad
+from lstm_explain.serving.execution.batcher import BatchCapacity, Batcher, Job, RequestLoad, slot_for
 from lstm_explain.serving.execution.engine_runs import PREDICTION, EngineRuns
 from lstm_explain.serving.models.manager import ModelManager
 from lstm_explain.serving.models.quarantine import Quarantine
@@ -175,7 +175,12 @@ class Explainer:
         try:
             if not job.is_read:
                 self._read_in_background(job, read)
-            self._batcher.do(job, self._slots)
+            if job.key is not None:
+                self._batcher.do(job, self._slots)
+            else:
+                with slot_for(job, self._slots) as may_run:
+                    if may_run:
+                        self._runs.alone(job)
             return self._written(job, write)
         finally:
             if job.heavy:
