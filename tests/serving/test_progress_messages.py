@@ -21,6 +21,7 @@ from tests.serving.calling import array_of, request, sequence, stub, tensor
 
 T = 100
 INPUTS = [tensor("x", sequence(batch=1, time=T))]
+LONGER = [tensor("x", sequence(batch=1, time=10 * T))]
 # They take a second or more, and the tests look at no more of that than they need.
 SHAPLEY = method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=100))
 ENDLESS: dict[str, tuple[method_pb2.Method, int]] = {
@@ -38,18 +39,23 @@ def item(name: str, **fields: Any) -> pb.ExplainStreamRequest:
 
 @pytest.mark.parametrize("name", ["shapley", "integrated"])
 def test_progress_of_a_long_request(channel: grpc.Channel, name: str) -> None:
+    """The machine may be so fast, or this process so slow, that the answer comes before the fourth message."""
     method, total = ENDLESS[name]
     began = time.monotonic()
-    answers = stub(channel).ExplainStream(iter([item("long", method=method)]))
-    seen = [next(answers) for _ in range(4)]
+    inputs = LONGER if name == "integrated" else INPUTS  # it is as fast as a tenth of the Shapley values
+    long = pb.ExplainStreamRequest(id="long", progress=True, request=request(inputs=inputs, method=method))
+    answers = stub(channel).ExplainStream(iter([long]))
+    four = [answer for answer, _ in zip(answers, range(4), strict=False)]
     seconds = time.monotonic() - began
     answers.cancel()
-    assert {(a.id, a.WhichOneof("result")) for a in seen} == {("long", "progress")}
-    done = [a.progress.done for a in seen]
+    assert {a.id for a in four} == {"long"}
+    seen = [a.progress for a in four if a.WhichOneof("result") == "progress"]
+    assert seen, four
+    done = [p.done for p in seen]
     assert done == sorted(done)
-    assert 0 < done[-1] < total
-    assert {a.progress.total for a in seen} == {total}
-    assert seconds >= 4 * SECONDS_BETWEEN  # at most ten a second
+    assert 0 < done[0] <= done[-1] <= total
+    assert {p.total for p in seen} == {total}
+    assert seconds >= (len(seen) - 1) * SECONDS_BETWEEN  # at most ten a second
 
 
 def test_the_answer_is_the_last_message_and_the_same(channel: grpc.Channel) -> None:
