@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import lstm_explain as lx
 from lstm_explain.program.over_time.backward import LoopBackward
 from lstm_explain.program.over_time.forward import LoopForward
-from lstm_explain.program.steps import control_flow
+from lstm_explain.program.steps import control_flow, control_flow_backward
 from tests.graph_builder import AnyArray
 from tests.recurrent_kinds import KINDS, WIDTH, Form, recurrent_kind
 
@@ -36,7 +36,7 @@ def step_by_step(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs every iteration on its own, with the steps of the body as they are."""
     with patch.context() as only_here:
         only_here.setattr(control_flow, "FEWEST_AT_ONCE", 10**9)
-        only_here.setattr(control_flow, "FEWEST_SPECIALISED", 10**9)
+        only_here.setattr(control_flow_backward, "FEWEST_SPECIALISED", 10**9)
         yield
 
 

@@ -25,7 +25,7 @@ from lstm_explain.program.body_wiring import wiring_of
 from lstm_explain.program.compile import Segment
 from lstm_explain.program.passes import CHANNELS, ForwardPass, Iterations, Message, sliced_layout, stacked_layout
 from lstm_explain.program.program import Program
-from lstm_explain.program.steps.control_flow import ControlFlowBackward, give_start
+from lstm_explain.program.steps.control_flow_backward import ControlFlowBackward, give_start
 from lstm_explain.program.traced_passes import TracedPass
 from lstm_explain.tracing.arrays import Trace, Traced
 

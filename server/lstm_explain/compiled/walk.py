@@ -19,7 +19,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.program.passes import ForwardPass, Message
 from lstm_explain.program.program import Program
-from lstm_explain.program.steps.control_flow import ControlFlowBackward
+from lstm_explain.program.steps.control_flow_backward import ControlFlowBackward
 from lstm_explain.program.traced_passes import TracedAccount, TracedPass
 from lstm_explain.target import Target
 from lstm_explain.tracing.arrays import Trace, Traced

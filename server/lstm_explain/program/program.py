@@ -29,7 +29,8 @@ from lstm_explain.program.magnitudes import magnitude_value
 from lstm_explain.program.passes import BackwardPass, ForwardPass, bytes_of, plus
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
-from lstm_explain.program.steps.control_flow import ControlFlowBackward, ControlFlowForward
+from lstm_explain.program.steps.control_flow import ControlFlowForward
+from lstm_explain.program.steps.control_flow_backward import ControlFlowBackward
 from lstm_explain.program.steps.layer_rules import check_keys, layer_steps, settings_of
 from lstm_explain.program.steps.linear import Neuron, Scale
 from lstm_explain.program.steps.pointwise import Activation, FirstOrder, Lookup

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The base class of every step of the backward pass, and the context with the values of its node."""
+"""What steps have in common: their base class in the backward pass, the context of a node, the program of a body."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Any, Protocol, Self
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import BatchLayout, NodeContext
-from lstm_explain.program.passes import BackwardPass, Message
+from lstm_explain.program.compile import Plan
+from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.reachability import BackwardNode
 
 Shape = tuple[int, ...]
@@ -99,3 +100,17 @@ def _throwaway_pass(back: BackwardPass, names: Sequence[str]) -> BackwardPass:
     again = BackwardPass(back.plan, back.done, back.batch, back.dtype)
     again.messages = {name: back.messages[name] for name in names if name in back.messages}
     return again
+
+
+class Body(Protocol):
+    """The program of a body."""
+
+    plan: Plan
+
+    @property
+    def back_steps(self) -> Sequence[BackwardStep]: ...
+    @property
+    def unread(self) -> frozenset[str]: ...
+    def forward(self, inputs: Mapping[str, Array]) -> ForwardPass: ...
+    def backward(self, back: BackwardPass, known: Any = None) -> None: ...
+    def specialised(self, done: ForwardPass, back: BackwardPass) -> Any: ...
