@@ -35,7 +35,7 @@ PACKAGE = "lstm_explain_proto"
 OWN_POOL = "inference"
 # The clients of other languages speak this; the Open Inference Protocol has clients of its own.
 OURS = ("lstm_explain/v1/explanation.proto", "lstm_explain/v1/method.proto", "lstm_explain/v1/model.proto",
-        "lstm_explain/v1/tensor.proto")  # fmt: skip
+        "lstm_explain/v1/operation.proto", "lstm_explain/v1/tensor.proto")  # fmt: skip
 GO_PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.10",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0",

@@ -7,6 +7,7 @@ Error
 ├── InputError            an array does not fit the model's input
 ├── TargetError           the target does not fit the model's output
 └── MethodError           a method or one of its parameters is unknown or out of range
+    └── CostError             the method would run the model on more samples than are allowed
 
 PrecisionWarning is the one warning that it issues by Python's `warnings`.
 """
@@ -56,6 +57,14 @@ class TargetError(Error):
 
 class MethodError(Error):
     """A method's name or parameter is unknown or out of range."""
+
+
+class CostError(MethodError):
+    """The method would run the model on `samples` samples, which is more than are allowed."""
+
+    def __init__(self, message: str, samples: int) -> None:
+        super().__init__(message, field="method")
+        self.samples = samples
 
 
 def drop_tracebacks(error: BaseException) -> None:

@@ -34,17 +34,20 @@ class MemoryBudget:
     runtime: int
 
 
-def memory_budget(workers: int, parallel: int | None, processors: int, memory: int | None = None) -> MemoryBudget:
+def memory_budget(
+    workers: int, parallel: int | None, processors: int, memory: int | None = None, *, beside: int = 0
+) -> MemoryBudget:
     """Returns the share of each of `workers` processes.
 
     parallel: as configured; None: as many as processors and memory allow. memory: by default `available_memory`. What
-    the processes take when idle is subtracted; the rest is for the requests that compute at the same time.
+    the processes take when idle is subtracted; the rest is for the requests that compute at the same time. beside: how
+    many operations each worker computes beside its requests.
     """
     whole = available_memory() if memory is None else memory
     rest = int((HEADROOM * whole - bytes_when_idle(workers)) / BEYOND_ESTIMATE)
     if parallel is None:
         parallel = max(1, min(processors // workers, rest // (workers * MIN_REQUEST)))
-    request = min(max(rest // (workers * parallel), MIN_REQUEST), MAX_REQUEST)
+    request = min(max(rest // (workers * (parallel + beside)), MIN_REQUEST), MAX_REQUEST)
     return MemoryBudget(parallel, request, max(whole // 2 // workers, MIN_REQUEST))
 
 

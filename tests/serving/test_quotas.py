@@ -148,7 +148,10 @@ tokens:
     ("entry", "problem"),
     [
         (f"{{name: a, token: {SECRET}}}", "line 2: roles: Field required"),
-        (f"{{name: a, token: {SECRET}, roles: [root]}}", "line 2: roles.0: Input should be 'explain' or 'manage'"),
+        (
+            f"{{name: a, token: {SECRET}, roles: [root]}}",
+            "line 2: roles.0: Input should be 'explain', 'manage' or 'batch'",
+        ),
         (f"{{name: a, token: {SECRET}, roles: []}}", "line 2: roles: List should have at least 1 item"),
         ("{name: a, roles: [explain]}", "line 2: expected either `token` or `sha256`"),
         (f'{{name: "", token: {SECRET}, roles: [explain]}}', "line 2: name: String should have at least 1"),

@@ -25,7 +25,7 @@ from lstm_explain.serving.security.token_file import parse
 from lstm_explain.serving.security.tokens import Tokens
 from lstm_explain.serving.server import SERVICES
 from lstm_explain_proto.inference import grpc_service_pb2
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2, operation_pb2
 from tests.serving.calling import refusal, request, stub
 from tests.serving.models import lstm, write_version
 from tests.serving.running import Running, serving
@@ -155,8 +155,8 @@ def test_health_needs_no_token_and_reflection_any(guarded: Running) -> None:
 
 def test_every_method_of_every_service_is_in_the_table() -> None:
     """So that no method gets the strictest role by accident."""
-    files = (explanation_pb2.DESCRIPTOR, model_pb2.DESCRIPTOR, grpc_service_pb2.DESCRIPTOR)
-    services = [service for file in files for service in file.services_by_name.values()]
+    stubs = (explanation_pb2, model_pb2, operation_pb2, grpc_service_pb2)
+    services = [service for stub in stubs for service in stub.DESCRIPTOR.services_by_name.values()]
     assert {service.full_name for service in services} == set(SERVICES)
     methods = {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
     assert methods <= set(REQUIRED_ROLES)

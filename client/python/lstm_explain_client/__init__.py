@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         MalformedResponse,
         ModelNotFound,
         NotExplainable,
+        OperationNotFound,
         Overloaded,
         PermissionDenied,
         ServerFault,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from lstm_explain_client.ledger import Ledger
     from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary, NodeReport, TensorSpec
     from lstm_explain_client.names import Names
+    from lstm_explain_client.operations import AsyncOperation, BatchSummary, Operation
     from lstm_explain_client.result import Result
     from lstm_explain_client.results import Results
     from lstm_explain_client.target import Measure, Target
@@ -50,6 +52,8 @@ __all__ = [
     "AlreadyExists",
     "Answer",
     "AsyncClient",
+    "AsyncOperation",
+    "BatchSummary",
     "Cancelled",
     "Client",
     "DeadlineExceeded",
@@ -67,6 +71,8 @@ __all__ = [
     "Names",
     "NodeReport",
     "NotExplainable",
+    "Operation",
+    "OperationNotFound",
     "Overloaded",
     "PermissionDenied",
     "Request",
@@ -98,6 +104,7 @@ _MODULES = {
         "MalformedResponse",
         "ModelNotFound",
         "NotExplainable",
+        "OperationNotFound",
         "Overloaded",
         "PermissionDenied",
         "ServerFault",
@@ -109,6 +116,7 @@ _MODULES = {
     "ledger": ["Ledger"],
     "models": ["ModelDetail", "ModelRoute", "ModelSummary", "NodeReport", "TensorSpec"],
     "names": ["Names"],
+    "operations": ["AsyncOperation", "BatchSummary", "Operation"],
     "result": ["Result"],
     "results": ["Results"],
     "target": ["Measure", "Target"],

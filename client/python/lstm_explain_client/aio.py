@@ -25,12 +25,13 @@ from lstm_explain_client import errors, models, wire
 from lstm_explain_client.client import BaseClient
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary
+from lstm_explain_client.operations import AsyncOperation, BatchSummary, OperationResult, batch_request, start_request
 from lstm_explain_client.progress import ProgressLike, is_wanted
 from lstm_explain_client.result import Result, read_result
 from lstm_explain_client.results import Results, read_results
 from lstm_explain_client.target_sets import TargetLike, TargetsLike
 from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request
-from lstm_explain_proto.lstm_explain.v1 import model_pb2
+from lstm_explain_proto.lstm_explain.v1 import model_pb2, operation_pb2
 
 Requests = Iterable[Request | Mapping[str, Any]] | AsyncIterable[Request | Mapping[str, Any]]
 
@@ -149,6 +150,42 @@ class AsyncClient(BaseClient):
             async for answer in all_:
                 return answer
         raise errors.MalformedResponse("the server ended the stream without an answer")
+
+    async def start(
+        self, model: str, inputs: Inputs, *, request_id: str | None = None, **arguments: Any
+    ) -> AsyncOperation:
+        """Start an explanation that the server keeps as an operation; see Client.start."""
+        request = wire.as_request({"model": model, "inputs": inputs, **arguments})
+        arrays = request.arrays()
+        message = start_request(request.message(arrays), request_id)
+        return self._opened((await self._operate("StartExplain", message)).operation, arrays)
+
+    async def start_batch(self, model: str, input: str, output: str, **arguments: Any) -> AsyncOperation:
+        """Start a batch job over files in the caller's folder on the server; see Client.start_batch."""
+        response = await self._operate("StartBatch", batch_request(model, input, output, **arguments))
+        return self._opened(response.operation)
+
+    async def operation(self, name: str) -> AsyncOperation:
+        """Return an operation that was started before; see Client.operation."""
+        response = await self._operate("GetOperation", operation_pb2.GetOperationRequest(name=name))
+        return self._opened(response.operation)
+
+    async def operations(self) -> list[AsyncOperation]:
+        """List the operations of this caller, the newest first."""
+        response = await self._operate("ListOperations", operation_pb2.ListOperationsRequest())
+        return [self._opened(message) for message in response.operations]
+
+    async def _operate(self, rpc: str, request: Any, timeout: float | None = None) -> Any:
+        return await self._call(getattr(self._operations, rpc), request, timeout)
+
+    def _opened(self, message: operation_pb2.Operation, inputs: Mapping[str, Any] | None = None) -> AsyncOperation:
+        return AsyncOperation(message, self._operate, self._named, inputs)
+
+    async def _named(self, found: OperationResult) -> OperationResult:
+        if isinstance(found, BatchSummary):
+            return found
+        await self._learn_names(found if isinstance(found, Result) else found[0])
+        return self._described.named(found) if isinstance(found, Result) else self._described.all_named(found)
 
     async def models(self) -> list[ModelSummary]:
         """List all models and versions; see Client.models."""

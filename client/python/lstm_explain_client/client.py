@@ -15,15 +15,23 @@ from lstm_explain_client.connection import DEFAULT_RETRY, TLS, Connection, Retry
 from lstm_explain_client.described_models import DescribedModels
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary
+from lstm_explain_client.operations import BatchSummary, Operation, OperationResult, batch_request, start_request
 from lstm_explain_client.progress import ProgressLike, is_wanted
 from lstm_explain_client.result import Result, read_result
 from lstm_explain_client.results import Results, read_results
 from lstm_explain_client.target_sets import TargetLike, TargetsLike
 from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc, model_pb2, model_pb2_grpc
+from lstm_explain_proto.lstm_explain.v1 import (
+    explanation_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    operation_pb2,
+    operation_pb2_grpc,
+)
 
 _ExplanationStub: Callable[[Any], Any] = explanation_pb2_grpc.ExplanationServiceStub
 _ModelStub: Callable[[Any], Any] = model_pb2_grpc.ModelServiceStub
+_OperationStub: Callable[[Any], Any] = operation_pb2_grpc.OperationServiceStub
 
 
 class BaseClient:
@@ -50,6 +58,7 @@ class BaseClient:
         self._channel = self._connection.open(self._grpc)
         self._explanations = _ExplanationStub(self._channel)
         self._models = _ModelStub(self._channel)
+        self._operations = _OperationStub(self._channel)
         self._described = DescribedModels(names)
 
     def _start(self, method: Callable[..., Any], request: Any, timeout: float | None, *, unary: bool = True) -> Any:
@@ -207,6 +216,49 @@ class Client(BaseClient):
             for answer in all_:
                 return answer
         raise errors.MalformedResponse("the server ended the stream without an answer")
+
+    def start(self, model: str, inputs: Inputs, *, request_id: str | None = None, **arguments: Any) -> Operation:
+        """Start an explanation that the server keeps as an operation, whether or not anybody waits for it.
+
+        arguments: `method`, `target` or `targets`, `parameters`, `capture`, `version` and `receipt`, as for `explain`
+        and `explain_many`; an operation may cost more than they may. request_id: a call with the id of an earlier one
+        returns the operation that it started, and is not charged again; by default a new id. The server must keep
+        operations.
+        """
+        request = wire.as_request({"model": model, "inputs": inputs, **arguments})
+        arrays = request.arrays()
+        message = start_request(request.message(arrays), request_id)
+        return self._opened(self._operate("StartExplain", message).operation, arrays)
+
+    def start_batch(self, model: str, input: str, output: str, **arguments: Any) -> Operation:
+        """Start a batch job over files in the caller's folder on the server, as `lstm-explain batch` does.
+
+        input: a Parquet, Arrow or NumPy file, or a folder of them. output: a new folder, or that of an unfinished job.
+        arguments: `method`, `target` or `targets` as text, `parameters`, `columns` (by input), `key` (a column to copy
+        to the output), `version`, and `request_id` as for `start`. The server must run batch jobs.
+        """
+        return self._opened(self._operate("StartBatch", batch_request(model, input, output, **arguments)).operation)
+
+    def operation(self, name: str) -> Operation:
+        """Return an operation that was started before, here or elsewhere with the same token, by its name."""
+        return self._opened(self._operate("GetOperation", operation_pb2.GetOperationRequest(name=name)).operation)
+
+    def operations(self) -> list[Operation]:
+        """List the operations of this caller, the newest first."""
+        response = self._operate("ListOperations", operation_pb2.ListOperationsRequest())
+        return [self._opened(message) for message in response.operations]
+
+    def _operate(self, rpc: str, request: Any, timeout: float | None = None) -> Any:
+        return self._call(getattr(self._operations, rpc), request, timeout)
+
+    def _opened(self, message: operation_pb2.Operation, inputs: Mapping[str, Any] | None = None) -> Operation:
+        return Operation(message, self._operate, self._named, inputs)
+
+    def _named(self, found: OperationResult) -> OperationResult:
+        if isinstance(found, BatchSummary):
+            return found
+        self._learn_names(found if isinstance(found, Result) else found[0])
+        return self._described.named(found) if isinstance(found, Result) else self._described.all_named(found)
 
     def models(self) -> list[ModelSummary]:
         """List all models and versions, including those that failed to load."""

@@ -5,6 +5,7 @@ ExplainError
 ├── InvalidRequest      the request is invalid; `field` names the field (also a ValueError)
 │   └── TooLarge        a message is larger than the client or the server allows
 ├── ModelNotFound       the model or version does not exist
+├── OperationNotFound   the operation does not exist, or has expired
 ├── AlreadyExists       the imported version already exists
 ├── NotExplainable      the method does not support the model
 ├── Overloaded          the server is overloaded; `retry_after` says when to retry
@@ -88,6 +89,12 @@ class TooLarge(InvalidRequest):
 
 class ModelNotFound(ExplainError):
     """The model or the version does not exist."""
+
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class OperationNotFound(ExplainError):
+    """The operation does not exist, has expired, or is another caller's."""
 
     default_code = grpc.StatusCode.NOT_FOUND
 
@@ -216,6 +223,8 @@ def _typed(code: grpc.StatusCode, message: str, details: Sequence[Message]) -> E
     cls = _BY_CODE.get(code, ExplainError)
     if cls is Overloaded and _is_about_size(message):
         cls = TooLarge
+    if cls is ModelNotFound and _is_about_operation(details):
+        cls = OperationNotFound
     error = cls(message or code.name, code=code, field=_field(details), details=details)
     if isinstance(error, Overloaded):
         error.retry_after = _retry_delay(details)
@@ -225,6 +234,12 @@ def _typed(code: grpc.StatusCode, message: str, details: Sequence[Message]) -> E
 def _is_about_size(message: str) -> bool:
     """gRPC uses the same code for an overload and for a message above the limit; only the message text differs."""
     return "larger than max" in message
+
+
+def _is_about_operation(details: Iterable[Message]) -> bool:
+    return any(
+        isinstance(detail, error_details_pb2.ErrorInfo) and detail.reason == "OPERATION_NOT_FOUND" for detail in details
+    )
 
 
 def _unpacked(encoded: bytes | str | None) -> tuple[Message, ...]:

@@ -126,7 +126,7 @@ class Stream:
         number, self._count = str(self._count), self._count + 1
         identity = number
         try:
-            request = _as_request(item, number)
+            request = as_request(item, number)
             identity = request.id
             if identity in self._sent:
                 raise InvalidRequest(f"the id {identity!r} is in use by a request without an answer yet", field="id")
@@ -167,7 +167,8 @@ def _label(request: Request) -> str:
     return request.model if name is None else f"{request.model}, {name}"
 
 
-def _as_request(item: Request | Mapping[str, Any], number: str) -> Request:
+def as_request(item: Request | Mapping[str, Any], number: str = "") -> Request:
+    """Returns the request that has these arguments. number: its id, unless it has one. Raises InvalidRequest."""
     if isinstance(item, Request):
         return item if item.id else replace(item, id=number)
     known = [f.name for f in fields(Request)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lstm_explain.cancellation import current_scope
-from lstm_explain.errors import Error, MethodError
+from lstm_explain.errors import CostError, Error
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.background import Background
 from lstm_explain.methods.base import BaselineMethod, Method
@@ -36,7 +36,7 @@ def explain_per_sample(task: ExplainTask, method: Method, explain: Explain) -> A
     """Explains every sample separately: selected from its batch, or where that is not possible, weighted within the
     batch.
 
-    Raises MethodError where the latter would run the model on more samples than the current scope allows.
+    Raises CostError where the latter would run the model on more samples than the current scope allows.
     """
     scores = Scores(task)
     try:
@@ -52,10 +52,10 @@ def explain_per_sample(task: ExplainTask, method: Method, explain: Explain) -> A
     return _combine_whole(scores, (explain(_weighted(task, scores, row), method) for row in range(scores.batch)))
 
 
-def too_many_samples(method: Method, samples: int, limit: int, reason: str = "") -> MethodError:
+def too_many_samples(method: Method, samples: int, limit: int, reason: str = "") -> CostError:
     """samples: on how many the method would run the model."""
     problem = f"{method.name} would run the model on {samples} samples, at most {limit} are allowed"
-    return MethodError(f"{problem}{reason}", field="method")
+    return CostError(f"{problem}{reason}", samples)
 
 
 def _check_samples(method: Method, batch: int) -> None:

@@ -12,12 +12,16 @@ lstm_explain.Error
 ├── Dropped         the caller has gone
 ├── Idle            the stream waited too long for its caller
 ├── AlreadyExists   the version to import already exists
-├── NoSpace         the folder of models cannot be written to
+├── NoSpace         a folder cannot be written to
 ├── Unauthenticated there is no valid bearer token
 │   └── Expired         the token was valid until some time ago
 ├── Forbidden       the token lacks a role
 ├── ModelForbidden  the token is not for this model
 ├── Unimplemented   the service does not offer this
+├── OperationNotFound   the caller has no such operation
+├── RequestIdUsed   the request id of an operation was used for another request
+├── OperationRuns   the operation cannot be removed while it runs
+├── OperationsFull  there is no room for another operation
 ├── NoReceiptKey    a receipt is asked for, and there is no key to sign it with
 ├── Untrusted       no trusted signer has signed the model's files
 └── (the engine's own, see lstm_explain.errors)
@@ -35,7 +39,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
+from lstm_explain.errors import CostError, Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
 
 DOMAIN = "lstm-explain"
 # A status travels in HTTP/2 headers, and clients accept 8 KiB of these in all.
@@ -83,7 +87,7 @@ class AlreadyExists(Error):
 
 
 class NoSpace(Error):
-    """The folder of models cannot be written to."""
+    """The folder of models or of operations cannot be written to."""
 
 
 class OverQuota(Overloaded):
@@ -126,6 +130,22 @@ class Unimplemented(Error):
     """This server does not offer the operation."""
 
 
+class OperationNotFound(Error):
+    """There is no such operation, or it is another caller's."""
+
+
+class RequestIdUsed(Error):
+    """The caller has used the request id of an operation for another request."""
+
+
+class OperationRuns(Error):
+    """The operation cannot be removed while it runs."""
+
+
+class OperationsFull(Error):
+    """The server keeps as many operations, or as many bytes of them, as it may."""
+
+
 class NoReceiptKey(Error):
     """A receipt is asked for, and the server has no key to sign it with."""
 
@@ -137,6 +157,10 @@ class Untrusted(ModelError):
 def _bad_request(error: Error, field: str) -> list[Message]:
     violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=short(str(error)))
     return [error_details_pb2.BadRequest(field_violations=[violation])]
+
+
+def _too_costly(error: Error, field: str) -> list[Message]:
+    return [*_bad_request(error, field), error_details_pb2.ErrorInfo(reason="TOO_COSTLY", domain=DOMAIN)]
 
 
 def _reason(reason: str) -> Callable[[Error, str], list[Message]]:
@@ -188,6 +212,7 @@ class _StatusMapping:
 _STATUSES: dict[type[Error], _StatusMapping] = {
     InputError: _StatusMapping(code_pb2.INVALID_ARGUMENT, _bad_request),
     TargetError: _StatusMapping(code_pb2.INVALID_ARGUMENT, _bad_request),
+    CostError: _StatusMapping(code_pb2.INVALID_ARGUMENT, _too_costly),
     MethodError: _StatusMapping(code_pb2.INVALID_ARGUMENT, _bad_request),
     UnsupportedOperator: _StatusMapping(code_pb2.FAILED_PRECONDITION, _operator),
     Untrusted: _StatusMapping(code_pb2.FAILED_PRECONDITION, _reason("MODEL_UNTRUSTED")),
@@ -207,6 +232,10 @@ _STATUSES: dict[type[Error], _StatusMapping] = {
     Unauthenticated: _StatusMapping(code_pb2.UNAUTHENTICATED, _reason("TOKEN_INVALID")),
     Forbidden: _StatusMapping(code_pb2.PERMISSION_DENIED, _role),
     ModelForbidden: _StatusMapping(code_pb2.PERMISSION_DENIED, _model),
+    OperationNotFound: _StatusMapping(code_pb2.NOT_FOUND, _reason("OPERATION_NOT_FOUND")),
+    RequestIdUsed: _StatusMapping(code_pb2.ALREADY_EXISTS, _reason("REQUEST_ID_USED")),
+    OperationRuns: _StatusMapping(code_pb2.FAILED_PRECONDITION, _reason("OPERATION_RUNS")),
+    OperationsFull: _StatusMapping(code_pb2.RESOURCE_EXHAUSTED, _reason("OPERATIONS_FULL")),
     NoReceiptKey: _StatusMapping(code_pb2.FAILED_PRECONDITION, _reason("RECEIPT_KEY_MISSING")),
     Unimplemented: _StatusMapping(code_pb2.UNIMPLEMENTED, _reason("UNIMPLEMENTED")),
 }

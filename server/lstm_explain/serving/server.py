@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -40,11 +39,12 @@ from lstm_explain.serving.models.routes import Routes
 from lstm_explain.serving.models.snapshot import Evicted, Failed, InTrial, Key, Snapshot, Unloaded
 from lstm_explain.serving.observability import tracing
 from lstm_explain.serving.observability.metrics import DISCARDED, Metrics
+from lstm_explain.serving.operations.assembly import keeping
 from lstm_explain.serving.receipts.signer import ReceiptSigner
 from lstm_explain.serving.registration import MethodRegistration
 from lstm_explain.serving.scheduling import compile_time
 from lstm_explain.serving.scheduling.admission import Admission, ConcurrencyLimit, Slots, StreamLimit, StreamPermits
-from lstm_explain.serving.scheduling.background import BackgroundThreads
+from lstm_explain.serving.scheduling.background import BackgroundThreads, lower_priority
 from lstm_explain.serving.scheduling.memory_trim import SECONDS_BETWEEN_ROUNDS, MemoryTrimmer
 from lstm_explain.serving.scheduling.watchdog import Watchdog
 from lstm_explain.serving.security.access import Access
@@ -55,6 +55,7 @@ from lstm_explain.serving.servicers.explanation import ExplanationServicer
 from lstm_explain.serving.servicers.health import NOT_SERVING, SERVING, UNKNOWN, Health
 from lstm_explain.serving.servicers.inference import InferenceServicer
 from lstm_explain.serving.servicers.models import ModelServicer
+from lstm_explain.serving.servicers.operations import OperationServicer
 from lstm_explain.serving.servicers.reflection import Pools
 from lstm_explain.serving.settings import Settings
 from lstm_explain.serving.shared_board import SharedBoard
@@ -68,6 +69,8 @@ from lstm_explain_proto.lstm_explain.v1 import (
     explanation_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
+    operation_pb2,
+    operation_pb2_grpc,
 )
 
 if TYPE_CHECKING:
@@ -78,12 +81,12 @@ log = logging.getLogger(__name__)
 SERVICES = (
     explanation_pb2.DESCRIPTOR.services_by_name["ExplanationService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    operation_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name,
     grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 # Threads in addition to those of explanations, so that models are listed and imported while all of those are busy.
 SPARE_THREADS = 8
 SECONDS_BETWEEN_HEARTBEATS = 0.5
-LOW_PRIORITY = 10  # a niceness: 0 is the usual one, 19 the lowest priority
 # In this stream, bytes that are not a message get an error of their own instead of ending the stream.
 TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
 WARM_UP_WORDS = (12, 18, 24)  # lengths of texts, for each of which the engine specialises
@@ -184,6 +187,8 @@ class Server:
             self._site.bind()
             self._site.connect(self._grpc)
         self._loop.run(self._grpc.start())
+        if self._operations is not None:
+            self._loop.call_soon(self._operations.runner.start)
         if self._site is not None:
             self._site.start()
 
@@ -195,7 +200,10 @@ class Server:
         self._loop.call_soon(self._health.close)
         if self._site is not None:
             self._site.close()
+        left = None if self._operations is None else self._loop.submit(self._operations.runner.stop(grace))
         self._loop.run(self._grpc.stop(grace))
+        if left is not None:
+            left.result()
         if self._site is not None:
             self._site.join()
         self._background.shut_down()
@@ -209,20 +217,25 @@ class Server:
         settings, background, health = self._settings, self._background, Health()
         calls = Calls(self._metrics, access, background, TOLERANT, self._audit)
         server = grpc.aio.server(interceptors=[calls], options=listening.options(settings))
-        explainer = Explainer(
+        explainer_with = partial(
+            Explainer,
             self._models,
-            Slots(settings.slots),
-            self._metrics,
-            background,
-            settings.limits,
-            self._memory_trimmer,
-            settings.max_request_seconds,
-            self._board,
-            self._quarantine,
-            self._audit,
-            None if settings.receipt_key is None else ReceiptSigner(settings.receipt_key),
-            None if self._drift is None else DriftMonitor(settings.drift_share, self._drift),
+            metrics=self._metrics,
+            memory_trimmer=self._memory_trimmer,
+            board=self._board,
+            quarantine=self._quarantine,
+            audit=self._audit,
+            receipt_of=None if settings.receipt_key is None else ReceiptSigner(settings.receipt_key),
+            drift=None if self._drift is None else DriftMonitor(settings.drift_share, self._drift),
         )
+        explainer = explainer_with(
+            slots=Slots(settings.slots),
+            background=background,
+            limits=settings.limits,
+            most_seconds=settings.max_request_seconds,
+            most_samples_later=0 if settings.operations_folder is None else settings.max_operation_samples,
+        )
+        self._operations = keeping(settings, explainer_with, background, self._metrics, self._audit)
         calls_limit = ConcurrencyLimit(settings.max_concurrent, "requests")
         self._admission = admission = Admission(
             calls_limit,
@@ -239,6 +252,12 @@ class Server:
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
             ModelServicer(self._models, self._imports, self._routes, settings.import_patience, background), methods
+        )
+        operation_pb2_grpc.add_OperationServiceServicer_to_server(  # type: ignore[no-untyped-call]
+            OperationServicer(
+                self._operations, admission, ConcurrencyLimit(settings.max_concurrent, "waits"), background
+            ),
+            methods,
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, methods)
         names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
@@ -299,7 +318,7 @@ class Server:
 
 def _at_low_priority(work: Callable[[], object]) -> None:
     """Calls `work` in a thread of low priority, and raises its exceptions here."""
-    with ThreadPoolExecutor(1, "load", partial(os.setpriority, os.PRIO_PROCESS, 0, LOW_PRIORITY)) as thread:
+    with ThreadPoolExecutor(1, "load", lower_priority) as thread:
         thread.submit(work).result()
 
 

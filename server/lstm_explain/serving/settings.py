@@ -12,6 +12,7 @@ from pydantic_settings import CliSuppress, SettingsConfigDict
 
 from lstm_explain.memory_budget import memory_budget
 from lstm_explain.serving.addresses import is_loopback, split_address
+from lstm_explain.serving.operation_settings import OperationSettings
 from lstm_explain.serving.report_settings import ReportSettings
 from lstm_explain.serving.security.provenance_settings import ProvenanceSettings
 from lstm_explain.serving.trials.trial_limits import TrialLimits, default_memory
@@ -24,7 +25,7 @@ ENV_PREFIX = "LSTM_EXPLAIN_"
 WEB_ADDRESS = "127.0.0.1:8080"
 
 
-class Settings(ProvenanceSettings, ReportSettings):
+class Settings(OperationSettings, ProvenanceSettings, ReportSettings):
     """Serves the models of a folder over gRPC.
 
     Every flag is also an environment variable: --max-streams is LSTM_EXPLAIN_MAX_STREAMS. A flag takes precedence.
@@ -257,7 +258,8 @@ class Settings(ProvenanceSettings, ReportSettings):
 
         The parent does this before it starts workers, since a worker does not know of the others.
         """
-        share = memory_budget(self.workers, self.parallel, len(os.sched_getaffinity(0)))
+        beside = self.operations_parallel if self.operations_folder is not None else 0
+        share = memory_budget(self.workers, self.parallel, len(os.sched_getaffinity(0)), beside=beside)
         by_default = {
             "parallel": share.parallel,
             "max_request_bytes_estimate": share.request,

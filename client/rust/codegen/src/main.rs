@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn messages(protos: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
-    let files = ["explanation", "model"].map(|name| protos.join(format!("lstm_explain/v1/{name}.proto")));
+    let files = ["explanation", "model", "operation"].map(|name| protos.join(format!("lstm_explain/v1/{name}.proto")));
     tonic_prost_build::configure()
         .build_server(false)
         .build_transport(false)

@@ -1502,3 +1502,530 @@ pub mod model_service_client {
         }
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Operation {
+    /// `operations/` and an id.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "OperationKind", tag = "2")]
+    pub kind: i32,
+    #[prost(enumeration = "OperationState", tag = "3")]
+    pub state: i32,
+    /// Name of the model.
+    #[prost(string, tag = "4")]
+    pub model: ::prost::alloc::string::String,
+    /// Version of the model, chosen when the operation was started.
+    #[prost(string, tag = "5")]
+    pub version: ::prost::alloc::string::String,
+    /// How far it is, where that is known: runs of the model for an explanation, rows for a batch job. It begins again with
+    /// every attempt at an explanation.
+    #[prost(message, optional, tag = "6")]
+    pub progress: ::core::option::Option<Progress>,
+    /// How often it has begun. More than 1: a server or a worker process ended while it ran.
+    #[prost(int32, tag = "7")]
+    pub attempts: i32,
+    /// When it was started, in milliseconds since 1970.
+    #[prost(int64, tag = "8")]
+    pub created_ms: i64,
+    /// When it ended. 0 until then.
+    #[prost(int64, tag = "9")]
+    pub ended_ms: i64,
+    /// When it will be removed. 0 until it has ended.
+    #[prost(int64, tag = "10")]
+    pub expires_ms: i64,
+    /// Set once it has ended, except in lists.
+    #[prost(oneof = "operation::Result", tags = "11, 12, 13")]
+    pub result: ::core::option::Option<operation::Result>,
+}
+/// Nested message and enum types in `Operation`.
+pub mod operation {
+    /// Set once it has ended, except in lists.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "11")]
+        Error(super::ItemError),
+        #[prost(message, tag = "12")]
+        Response(super::ExplainResponse),
+        #[prost(message, tag = "13")]
+        Batch(super::BatchSummary),
+    }
+}
+/// What a batch job has done. Its rows are in the folder `output` of its request.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct BatchSummary {
+    /// Rows that are explained.
+    #[prost(int64, tag = "1")]
+    pub rows: i64,
+    /// Rows that are not explained; `errors` in the output says why.
+    #[prost(int64, tag = "2")]
+    pub failed: i64,
+    /// Rows with a warning.
+    #[prost(int64, tag = "3")]
+    pub warned: i64,
+    /// The largest residual, as a share of the explained value.
+    #[prost(double, tag = "4")]
+    pub worst: f64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartExplainRequest {
+    #[prost(message, optional, tag = "1")]
+    pub request: ::core::option::Option<ExplainRequest>,
+    /// An id that the caller chooses, at most 128 characters. A call that repeats an id returns the operation that the
+    /// first one started, and is not charged; so it can be sent again if its answer was lost. ALREADY_EXISTS if the request
+    /// differs. If empty, every call starts an operation.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartExplainResponse {
+    #[prost(message, optional, tag = "1")]
+    pub operation: ::core::option::Option<Operation>,
+}
+/// Paths are relative to the caller's folder on the server, and may not leave it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartBatchRequest {
+    /// Name of the model.
+    #[prost(string, tag = "1")]
+    pub model: ::prost::alloc::string::String,
+    /// If empty, the default version of the model.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// A Parquet, Arrow or NumPy file, or a folder of them.
+    #[prost(string, tag = "3")]
+    pub input: ::prost::alloc::string::String,
+    /// A folder that does not exist yet, or that of an unfinished job with the same settings, which is then continued.
+    #[prost(string, tag = "4")]
+    pub output: ::prost::alloc::string::String,
+    /// As on the command line. If empty, the default of the model.
+    #[prost(string, tag = "5")]
+    pub method: ::prost::alloc::string::String,
+    /// Parameters of the method, as text.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub parameters: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// As on the command line. If empty, the default of the model.
+    #[prost(string, tag = "7")]
+    pub target: ::prost::alloc::string::String,
+    /// Several targets, as on the command line. Cannot be combined with `target`.
+    #[prost(string, tag = "8")]
+    pub targets: ::prost::alloc::string::String,
+    /// Maps the name of an input to the column that holds it, where the names differ.
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub columns: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// A column to copy to the output.
+    #[prost(string, tag = "10")]
+    pub key: ::prost::alloc::string::String,
+    /// As in StartExplainRequest.
+    #[prost(string, tag = "11")]
+    pub request_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartBatchResponse {
+    #[prost(message, optional, tag = "1")]
+    pub operation: ::core::option::Option<Operation>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetOperationRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetOperationResponse {
+    #[prost(message, optional, tag = "1")]
+    pub operation: ::core::option::Option<Operation>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListOperationsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListOperationsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub operations: ::prost::alloc::vec::Vec<Operation>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitOperationRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How long to wait, at most 30 seconds; the deadline of the call also ends the wait. If 0, 30 seconds.
+    #[prost(int32, tag = "2")]
+    pub timeout_ms: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WaitOperationResponse {
+    #[prost(message, optional, tag = "1")]
+    pub operation: ::core::option::Option<Operation>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelOperationRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelOperationResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteOperationRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteOperationResponse {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OperationKind {
+    Unspecified = 0,
+    Explain = 1,
+    Batch = 2,
+}
+impl OperationKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OPERATION_KIND_UNSPECIFIED",
+            Self::Explain => "OPERATION_KIND_EXPLAIN",
+            Self::Batch => "OPERATION_KIND_BATCH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OPERATION_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "OPERATION_KIND_EXPLAIN" => Some(Self::Explain),
+            "OPERATION_KIND_BATCH" => Some(Self::Batch),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OperationState {
+    Unspecified = 0,
+    /// It waits for a worker.
+    Pending = 1,
+    Running = 2,
+    /// `response` or `batch` is the result.
+    Succeeded = 3,
+    /// `error` says why.
+    Failed = 4,
+    /// The caller has cancelled it.
+    Cancelled = 5,
+}
+impl OperationState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OPERATION_STATE_UNSPECIFIED",
+            Self::Pending => "OPERATION_STATE_PENDING",
+            Self::Running => "OPERATION_STATE_RUNNING",
+            Self::Succeeded => "OPERATION_STATE_SUCCEEDED",
+            Self::Failed => "OPERATION_STATE_FAILED",
+            Self::Cancelled => "OPERATION_STATE_CANCELLED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OPERATION_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "OPERATION_STATE_PENDING" => Some(Self::Pending),
+            "OPERATION_STATE_RUNNING" => Some(Self::Running),
+            "OPERATION_STATE_SUCCEEDED" => Some(Self::Succeeded),
+            "OPERATION_STATE_FAILED" => Some(Self::Failed),
+            "OPERATION_STATE_CANCELLED" => Some(Self::Cancelled),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod operation_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Runs explanations that take too long for a call, and batch jobs. The server keeps each of them on disk as an
+    /// operation until it expires, so that a restart loses nothing but the work of the current attempt.
+    ///
+    /// An operation belongs to the caller that started it (the name of its token); for all others it does not exist. A server
+    /// that keeps no operations (--operations-folder) answers every call with UNIMPLEMENTED.
+    #[derive(Debug, Clone)]
+    pub struct OperationServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> OperationServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> OperationServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            OperationServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Starts an explanation as an operation. It may cost more than a call of Explain (--max-operation-samples,
+        /// --max-operation-seconds). The request is checked at once, with the errors of Explain, and quotas are charged once,
+        /// however often it is computed. RESOURCE_EXHAUSTED if there is no room for another operation.
+        pub async fn start_explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.OperationService/StartExplain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lstm_explain.v1.OperationService", "StartExplain"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Starts a batch job over files in the server's folder for batch jobs. UNIMPLEMENTED where the server has none
+        /// (--batch-folder).
+        pub async fn start_batch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartBatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartBatchResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.OperationService/StartBatch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lstm_explain.v1.OperationService", "StartBatch"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns an operation, with its result if it has ended. NOT_FOUND if it has expired.
+        pub async fn get_operation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetOperationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetOperationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.OperationService/GetOperation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lstm_explain.v1.OperationService", "GetOperation"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the caller's operations, the newest first, without results.
+        pub async fn list_operations(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListOperationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListOperationsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.OperationService/ListOperations",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lstm_explain.v1.OperationService", "ListOperations"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Waits until an operation has ended, for a limited time, and returns it like GetOperation.
+        pub async fn wait_operation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WaitOperationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WaitOperationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.OperationService/WaitOperation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lstm_explain.v1.OperationService", "WaitOperation"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Asks an operation to end. One that has ended stays as it is.
+        pub async fn cancel_operation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelOperationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelOperationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.OperationService/CancelOperation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "lstm_explain.v1.OperationService",
+                        "CancelOperation",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes an operation and its result. FAILED_PRECONDITION while it runs.
+        pub async fn delete_operation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteOperationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteOperationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lstm_explain.v1.OperationService/DeleteOperation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "lstm_explain.v1.OperationService",
+                        "DeleteOperation",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}

@@ -1,7 +1,7 @@
 // Generated from proto/ by `cargo run -p codegen`; do not edit.
 use tonic::Code;
 
-pub const METHODS: [&str; 3] = ["Explain", "ListModels", "GetModel"];
+pub const METHODS: [&str; 7] = ["Explain", "ListModels", "GetModel", "GetOperation", "ListOperations", "WaitOperation", "CancelOperation"];
 pub const MAX_ATTEMPTS: u32 = 5;
 pub const INITIAL_BACKOFF: f64 = 0.1;
 pub const MAX_BACKOFF: f64 = 2.0;

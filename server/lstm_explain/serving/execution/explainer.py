@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ import numpy as np
 from google.rpc import code_pb2, status_pb2
 
 from lstm_explain.cancellation import Cancelled, CancelScope, Deferred, cancel_scope
-from lstm_explain.errors import InputError
+from lstm_explain.errors import CostError, InputError
 from lstm_explain.inputs import check_inputs
 from lstm_explain.progress import Report
 from lstm_explain.repository.request import ModelRequest
@@ -82,10 +83,14 @@ class Explainer:
         audit: AuditLog | None = None,
         receipt_of: Callable[[Job], str] | None = None,
         drift: DriftMonitor | None = None,
+        most_samples_later: int = 0,
+        own_samples: bool = False,
     ) -> None:
         """most_seconds: the most time that a request may take once its work has begun. audit: None where there is no
         audit log. receipt_of: signs the receipt of an answered job; None where there is no key. drift: None where it is
-        not measured.
+        not measured. most_samples_later: on how many samples an operation may run the model, which a request with more
+        samples than `limits` allows is told of; 0 where there are no operations. own_samples: whether `limits.samples`
+        also holds for models whose owner allows requests fewer.
         """
         self._models = models
         self._slots = slots
@@ -100,6 +105,8 @@ class Explainer:
         self._audit = audit
         self._receipt_of = receipt_of
         self._drift = drift
+        self._most_samples_later = most_samples_later
+        self._own_samples = own_samples
 
     async def answer(
         self,
@@ -119,6 +126,39 @@ class Explainer:
         the progress of the run, in its thread. Raises lstm_explain.Error, including the errors of `read`: NotFound and
         NotReady, and TooLate or Dropped as soon as nobody waits for the answer.
         """
+        served = await self._selected(model, version, call, note)
+        job, marked = Job(served, call, note, self._most_seconds, progress), served.tag in self._quarantine.marked
+        async with self._quarantine.turn(served.tag, call) if marked else NO_TURN:
+            try:
+                if size <= _most_in_the_loop(served) and self._done_in_the_loop(job, read):
+                    return self._written(job, write)
+                return await self._background.do(partial(self._in_turn, job, read, write), call)
+            except CostError as error:
+                raise self._with_advice(error) from None
+
+    async def check(
+        self,
+        model: str,
+        version: str,
+        read: Callable[[ServedModel], ModelRequest],
+        call: PendingCall,
+        note: RequestNote,
+    ) -> Job:
+        """Reads a request and checks it against the limits, without running it. Its permit pays for it as for any other
+        request. Raises what `answer` raises before the work begins.
+        """
+        served = await self._selected(model, version, call, note)
+        job = Job(served, call, note, self._most_seconds)
+
+        def check() -> None:
+            self._read_in_background(job, read)
+            check_inputs(served.model.inputs, job.request.inputs)
+
+        await self._background.do(check, call)
+        return job
+
+    async def _selected(self, model: str, version: str, call: PendingCall, note: RequestNote) -> ServedModel:
+        """Returns the version that answers. Raises NotFound, NotReady, ModelForbidden, OverQuota, Unauthenticated."""
         note.name(model, version)
         call.permit.begin_request(model)
         if not version:
@@ -128,11 +168,14 @@ class Explainer:
         if served is None:
             served = await self._background.do(partial(self._models.ready, model, version), call)
         note.answered_by(served)
-        job, marked = Job(served, call, note, self._most_seconds, progress), served.tag in self._quarantine.marked
-        async with self._quarantine.turn(served.tag, call) if marked else NO_TURN:
-            if size <= _most_in_the_loop(served) and self._done_in_the_loop(job, read):
-                return self._written(job, write)
-            return await self._background.do(partial(self._in_turn, job, read, write), call)
+        return served
+
+    def _with_advice(self, error: CostError) -> CostError:
+        """Returns the error, which says that an operation would be allowed where that is so."""
+        if error.samples > self._most_samples_later:
+            return error
+        advice = f"StartExplain computes it as an operation, which may take {self._most_samples_later}"
+        return CostError(f"{error}; {advice}", error.samples)
 
     @contextmanager
     def item(self, rpc: str, stream: Span, call: PendingCall, item_id: str) -> Iterator[Item]:
@@ -209,6 +252,8 @@ class Explainer:
             raise NoReceiptKey("this server signs no receipts: it was started without --receipt-key", field="receipt")
         read_text(served, request, self._limits)
         limits = self._limits.tightened(served.limits)
+        if self._own_samples:
+            limits = replace(limits, samples=self._limits.samples)
         job.units, size = limits.check(served.model, request.inputs, request.method, request.targets, brief=brief)
         job.heavy = size > HEAVY or not served.model.steady
         job.most_bytes, job.most_samples, job.most_targets = limits.bytes_estimate, limits.samples, limits.targets

@@ -121,6 +121,21 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.operations = Gauge(
+            "lstm_explain_operations",
+            "Operations in the folder by state: unfinished, ended, damaged.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.operations_ended = Children(
+            Counter("lstm_explain_operations_ended", "Operations that have ended.", ["code"], registry=registry)
+        )
+        self.operation_retries = Counter(
+            "lstm_explain_operation_retries",
+            "Attempts at operations after the first, which a process or a server left behind.",
+            registry=registry,
+        )
         self.at_work = Gauge(
             "lstm_explain_calls_at_work",
             "Calls that have not been answered yet.",

@@ -45,6 +45,10 @@ class PendingCall:
         self.end = None if remaining is None else time.monotonic() + min(max(remaining, 0.0), threading.TIMEOUT_MAX)
         self.waited_for = True
 
+    def left(self) -> float | None:
+        """Returns the seconds until the deadline; None if there is none."""
+        return None if self.end is None else max(0.0, self.end - time.monotonic())
+
     def leave(self) -> None:
         """Notes that the caller has gone."""
         self.waited_for = False

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -14,6 +15,7 @@ from lstm_explain.errors import drop_tracebacks
 from lstm_explain.serving.scheduling.admission import PendingCall
 
 Result = TypeVar("Result")
+LOW_PRIORITY = 10  # a niceness: 0 is the usual one, 19 the lowest priority
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,10 @@ class _Raised:
 
 
 class BackgroundThreads:
-    """At most `count` threads; further work waits until one is free."""
+    """At most `count` threads; further work waits until one is free. gently: at low priority, on Linux."""
 
-    def __init__(self, count: int) -> None:
-        self._threads = ThreadPoolExecutor(count, "background")
+    def __init__(self, count: int, *, gently: bool = False) -> None:
+        self._threads = ThreadPoolExecutor(count, "background", lower_priority if gently else None)
 
     async def do(self, work: Callable[[], Result], call: PendingCall) -> Result:
         """Runs `work` in a thread with this task's context; returns or raises what it does.
@@ -53,6 +55,11 @@ class BackgroundThreads:
     def shut_down(self) -> None:
         """Cancels work that has not begun, and waits for the rest."""
         self._threads.shutdown(cancel_futures=True)
+
+
+def lower_priority() -> None:
+    """Lets other threads go first, where processors are scarce. Linux has a priority for each thread."""
+    os.setpriority(os.PRIO_PROCESS, 0, LOW_PRIORITY)
 
 
 def _run(work: Callable[[], Any]) -> Any:

@@ -12,7 +12,7 @@ from functools import partial
 
 from lstm_explain.serving.errors import Forbidden, Unauthenticated
 from lstm_explain.serving.security import permits
-from lstm_explain.serving.security.callers import EXPLAIN, MANAGE
+from lstm_explain.serving.security.callers import BATCH, EXPLAIN, MANAGE
 from lstm_explain.serving.security.permits import CallerPermit, Permit
 from lstm_explain.serving.security.quotas import Quotas
 from lstm_explain.serving.security.tokens import Tokens
@@ -20,6 +20,7 @@ from lstm_explain.serving.security.tokens import Tokens
 OPEN, ANYBODY = "open", "anybody"  # needs no token; needs any token of the file
 
 _OURS, _MODELS = "/lstm_explain.v1.ExplanationService/", "/lstm_explain.v1.ModelService/"
+_OPERATIONS = "/lstm_explain.v1.OperationService/"
 _INFERENCE, _HEALTH = "/inference.GRPCInferenceService/", "/grpc.health.v1.Health/"
 
 REQUIRED_ROLES: dict[str, str] = {
@@ -27,6 +28,14 @@ REQUIRED_ROLES: dict[str, str] = {
     **dict.fromkeys((_INFERENCE + name for name in ("ServerLive", "ServerReady")), OPEN),
     **dict.fromkeys((_OURS + name for name in ("Explain", "ExplainStream")), EXPLAIN),
     **dict.fromkeys((_INFERENCE + name for name in ("ModelInfer", "ModelStreamInfer")), EXPLAIN),
+    _OPERATIONS + "StartExplain": EXPLAIN,
+    _OPERATIONS + "StartBatch": BATCH,  # no quota knows what it will cost
+    # Each of them shows a caller its own operations only.
+    **dict.fromkeys(
+        (_OPERATIONS + name + "Operation" for name in ("Get", "Wait", "Cancel", "Delete")),
+        ANYBODY,
+    ),
+    _OPERATIONS + "ListOperations": ANYBODY,
     **dict.fromkeys((_MODELS + name for name in ("ListModels", "GetModel")), ANYBODY),
     **dict.fromkeys(
         (_INFERENCE + name for name in ("ServerMetadata", "ModelMetadata", "ModelReady", "ModelConfig")), ANYBODY

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-EXPLAIN, MANAGE = "explain", "manage"
-ROLES = frozenset({EXPLAIN, MANAGE})
+EXPLAIN, MANAGE, BATCH = "explain", "manage", "batch"
+ROLES = frozenset({EXPLAIN, MANAGE, BATCH})
 
 
 @dataclass(frozen=True)

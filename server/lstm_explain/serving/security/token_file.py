@@ -67,7 +67,7 @@ class _EntryConfig(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
     token: str | None = None
     sha256: str | None = None
-    roles: Annotated[list[Literal["explain", "manage"]], Field(min_length=1)]
+    roles: Annotated[list[Literal["explain", "manage", "batch"]], Field(min_length=1)]
     expires: str | None = None
     models: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     quota: _QuotaConfig = _QuotaConfig()

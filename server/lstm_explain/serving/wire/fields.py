@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 
 from lstm_explain_proto.inference import grpc_service_pb2
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, operation_pb2
 
 _TARGET = {"index": "indices", "contrast": "contrast_indices"}
 
@@ -18,6 +18,8 @@ def locate(field: str, request: Message) -> str:
     """Returns the path of the field in the request, for example `inputs[0]` for the engine's `inputs.x`."""
     if isinstance(request, grpc_service_pb2.ModelInferRequest):
         return _parameter(field, request)
+    if isinstance(request, operation_pb2.StartExplainRequest):
+        return f"request.{locate(field, request.request)}" if field not in ("", "request_id") else field
     if not isinstance(request, explanation_pb2.ExplainRequest):
         return field
     top, _, rest = field.partition(".")
