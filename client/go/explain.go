@@ -33,6 +33,9 @@ type Request struct {
 	Capture []string
 	// Receipt asks for a receipt of the answer. The server needs a key to sign it.
 	Receipt bool
+	// Condition is what the prediction of a sample must meet to be explained, such as "probability > 0.8" or "class is
+	// positive and explained > 3". Other samples are only predicted; Result.NotExplained says why.
+	Condition string
 	// ID identifies the answer in a stream. By default, it is the position of the request in the stream, from "0".
 	ID string
 }
@@ -67,6 +70,9 @@ type Result struct {
 	ExplainedQuantity string
 	// Receipt is a signed record of the answer, if the request asked for one; `lstm-explain verify` checks it.
 	Receipt string
+	// NotExplained has one text per sample for a request with a condition: why it is not explained, or empty. The
+	// relevance and ledger of such a sample are NaN.
+	NotExplained []string
 }
 
 // Ledger accounts for the explained value of every sample: explained = Inputs + InitialStates + Absorbed + Residual.
@@ -233,7 +239,7 @@ func (r Request) encode() (*pb.ExplainRequest, error) {
 		return nil, err
 	}
 	out := &pb.ExplainRequest{Model: r.Model, Version: r.Version, Inputs: inputs, Target: target, Capture: r.Capture,
-		Receipt: r.Receipt}
+		Receipt: r.Receipt, Condition: r.Condition}
 	if out.Targets, err = encodeTargets(r.Targets); err != nil {
 		return nil, err
 	}
@@ -295,6 +301,7 @@ func decodeResult(response *pb.ExplainResponse) (*Result, error) {
 		Warnings:          response.GetWarnings(),
 		ExplainedQuantity: response.GetExplainedQuantity(),
 		Receipt:           response.GetReceipt(),
+		NotExplained:      response.GetNotExplained(),
 	}
 	return out, r.err
 }

@@ -145,6 +145,7 @@ func answerFor(response *pb.ExplainResponse, number int) (*pb.ExplainResponse, e
 		ExplainedQuantity: own.GetExplainedQuantity(),
 		StepsUsed:         own.GetStepsUsed(),
 		Receipt:           response.GetReceipt(),
+		NotExplained:      own.GetNotExplained(),
 	}
 	if number == 0 {
 		one.Outputs, one.Tokens = response.GetOutputs(), response.GetTokens()

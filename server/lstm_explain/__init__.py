@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lstm_explain import evaluate as evaluate
     from lstm_explain.calibration import Calibration, calibrate
     from lstm_explain.compiled.compiler import compile as compile
+    from lstm_explain.condition import Condition, PredictedClass, Threshold
     from lstm_explain.errors import (
         Error,
         InputError,
@@ -58,6 +59,7 @@ __all__ = [
     "Background",
     "Calibration",
     "Composite",
+    "Condition",
     "ContextualDecomposition",
     "Epsilon",
     "Error",
@@ -79,6 +81,7 @@ __all__ = [
     "NodeReport",
     "Occlusion",
     "PrecisionWarning",
+    "PredictedClass",
     "Report",
     "Rule",
     "ShapleySampling",
@@ -86,6 +89,7 @@ __all__ = [
     "Target",
     "TargetError",
     "TensorSpec",
+    "Threshold",
     "UnsupportedOperator",
     "WSquare",
     "ZBox",
@@ -102,6 +106,7 @@ __all__ = [
 _MODULES = {
     "calibration": ["Calibration", "calibrate"],
     "compiled.compiler": ["compile"],
+    "condition": ["Condition", "PredictedClass", "Threshold"],
     "errors": [
         "Error",
         "InputError",

@@ -42,6 +42,8 @@ class Explanation(Shown):
         the value before its Softmax or Sigmoid, or before its LogSoftmax, Exp or Softplus; "probability": the output
         as a probability.
     steps_used: [batch], the points on the line of each sample; None for methods other than IntegratedGradients.
+    not_explained: for an explanation with a condition, one text per sample: why it is not explained, or empty. The
+        relevance and ledger of such a sample are NaN.
     findings: checks that samples fail (`verdict.py`). notes: warnings that concern all samples alike.
     inputs: the arrays that were explained. tokens: by input that was given as text instead, its tokens, in the shape
         of the relevance. axes, labels: the model's, for pictures and data frames.
@@ -63,6 +65,7 @@ class Explanation(Shown):
     tokens: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     axes: Mapping[str, Axes] = field(default_factory=dict)
     labels: Labels = Labels()  # noqa: RUF009 - frozen
+    not_explained: tuple[str, ...] = ()
 
     def labelled(
         self,
@@ -154,13 +157,10 @@ def explanation_of(
     for name, array in answer.captured.items():
         if not np.isfinite(array).all():
             raise InputError(f"the relevance of {name!r} is not finite on these inputs", field="capture")
-    selection, outputs = answer.selection, {}
-    for name, spec in specs.items():
-        array, dtype = answer.values[name], spec.dtype
-        outputs[name] = array if array.dtype is dtype else in_dtype(from_bits(array, dtype), dtype)
+    selection = answer.selection
     return Explanation(
         _in_output_dtype(answer.relevance, single=single),
-        outputs,
+        outputs_of(answer.values, specs),
         answer.explained,
         _in_output_dtype(answer.captured, single=single) if answer.captured else {},
         answer.ledger,
@@ -172,6 +172,15 @@ def explanation_of(
         answer.notes,
         answer.steps_used,
     )
+
+
+def outputs_of(values: Mapping[str, npt.NDArray[Any]], specs: Mapping[str, TensorSpec]) -> dict[str, npt.NDArray[Any]]:
+    """Returns the outputs in their declared types. values: of a forward pass."""
+    outputs = {}
+    for name, spec in specs.items():
+        array, dtype = values[name], spec.dtype
+        outputs[name] = array if array.dtype is dtype else in_dtype(from_bits(array, dtype), dtype)
+    return outputs
 
 
 def from_bits(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -18,8 +18,10 @@ from lstm_explain.explanation import Explanation
 from lstm_explain.graph.measures import Place, measured
 from lstm_explain.ledger import Ledger
 from lstm_explain.measure import ERRORS, PROBABILITIES
+from lstm_explain.methods import Method
 from lstm_explain.program.axes import Axes
 from lstm_explain.program.engine import Question
+from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]
@@ -47,23 +49,16 @@ class MeasuredModels:
         alone = [question._replace(targets=(target,)) for target in question.targets]
         return [others(inputs, one)[0] if one.plain else self._explain(inputs, one) for one in alone]
 
-    def _explain(self, inputs: Mapping[str, Array], question: Question) -> Explanation:
+    def _explain(self, inputs: dict[str, Array], question: Question) -> Explanation:
         """Returns the answer to a question whose one target has a measure.
 
         A given reference is a constant of the question: the ledger has its share among what is absorbed.
         """
         method, output, _, (target,), capture = question
-        measure = target.measure
+        model, inputs, own, place = self._placed(inputs, target, output)
+        measure, name = target.measure, own.output
         assert measure is not None
-        place = self._place(target, output)
-        model, name = self._of(measure.kind, place)
-        if place.reference == GIVEN:
-            assert not isinstance(measure.reference, str)
-            inputs = {**inputs, GIVEN: self._given(np.asarray(measure.reference), place, inputs)}
-        if measure.kind in PROBABILITIES:
-            own = replace(target, output=name, measure=None, pre_activation=True)
-        else:
-            own = Target(name, (), None if target.batch_axis is None else 0)
+        assert name is not None
         try:
             found: Explanation = model.explain(inputs, method, own, capture)
         except InputError as error:
@@ -80,6 +75,29 @@ class MeasuredModels:
         found.explained_quantity = measure.kind
         found.target = Target(output, found.target.index, target.batch_axis, measure=measure)
         return found
+
+    def task(self, inputs: dict[str, Array], method: Method, target: Target, output: str) -> ExplainTask:
+        """Returns the question for the measure of an output, asked of the model that computes it."""
+        model, inputs, own, _ = self._placed(inputs, target, output)
+        output, head = model.explained(method, own)
+        return ExplainTask(model.runner, inputs, output, head, own)
+
+    def _placed(
+        self, inputs: dict[str, Array], target: Target, output: str
+    ) -> tuple[Any, dict[str, Array], Target, Place]:
+        """Returns the model that computes the target's measure, with its inputs and its target."""
+        measure = target.measure
+        assert measure is not None
+        place = self._place(target, output)
+        model, name = self._of(measure.kind, place)
+        if place.reference == GIVEN:
+            assert not isinstance(measure.reference, str)
+            inputs = {**inputs, GIVEN: self._given(np.asarray(measure.reference), place, inputs)}
+        if measure.kind in PROBABILITIES:
+            own = replace(target, output=name, measure=None, pre_activation=True)
+        else:
+            own = Target(name, (), None if target.batch_axis is None else 0)
+        return model, inputs, own, place
 
     def _place(self, target: Target, output: str) -> Place:
         measure, model = target.measure, self._model

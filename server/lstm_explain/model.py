@@ -14,6 +14,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+from lstm_explain.condition import Clause, Condition, as_condition
+from lstm_explain.conditional import explain_where
 from lstm_explain.errors import InputError, MethodError
 from lstm_explain.explanation import Explanation, Explanations, explanation_of, from_bits
 from lstm_explain.footprint import Footprint
@@ -169,6 +171,7 @@ class Model:
         target: Target | int | tuple[int, ...] | str = Target(),  # noqa: B008 - frozen
         capture: Sequence[str] = (),
         progress: ProgressReport | None = None,
+        condition: Condition | Clause | str | None = None,
     ) -> Explanation:
         """Returns the relevance of every input element for the target.
 
@@ -178,12 +181,15 @@ class Model:
         "logits:3". capture: names of inner values of the graph whose relevance is returned too; for an LSTM node also
         `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`, `.forget_gate` and `.output_gate`, step by step in the
         shape of its output Y. progress: called again and again, in this thread, with how often the model has run and
-        how often it is now expected to; not for methods that are one pass. What it raises ends the explanation. Raises
-        InputError, TargetError, MethodError, UnsupportedOperator.
+        how often it is now expected to; not for methods that are one pass. What it raises ends the explanation.
+        condition: what a sample's prediction must meet to be explained, such as "probability > 0.8".
+        Raises InputError, TargetError, MethodError, UnsupportedOperator.
         """
         if progress is not None:
             with metered(progress):
-                return self.explain(inputs, method, target, capture)
+                return self.explain(inputs, method, target, capture, condition=condition)
+        if condition:
+            return self.explain_many(inputs, method, (target,), capture, condition=condition)[0]
         method = method_from_name(method) if isinstance(method, str) else method
         if not isinstance(target, Target):
             target = as_target(target, self.outputs, self.labels.classes)
@@ -200,9 +206,8 @@ class Model:
             answer = self._engine.explain_one(program, checked, target, output)
             if len(rows := self._precision.wanting(method, answer)):
                 assert program.head is not None
-                answer = self._precision.mended(
-                    checked, Question(method, output, program.head, (target,), ()), answer, rows, {}
-                )
+                question = Question(method, output, program.head, (target,), ())
+                answer = self._precision.mended(checked, question, answer, rows, {})
             explanation = self._explanation(answer, method, target, output, notes)
             return explanation.labelled(checked, tokens, self.axes, self.labels)
 
@@ -227,19 +232,30 @@ class Model:
         targets: Iterable[TargetLike] | str = (Target(),),
         capture: Sequence[str] = (),
         progress: ProgressReport | None = None,
+        condition: Condition | Clause | str | None = None,
     ) -> Explanations:
         """Does the same as `explain` for several targets, in one forward pass and one backward pass. targets: as for
         `explain`, and Every for an axis; or text such as "every class", "steps 0,6,23" or "logits:0; logits:2".
         """
         if progress is not None:
             with metered(progress):
-                return self.explain_many(inputs, method, targets, capture)
+                return self.explain_many(inputs, method, targets, capture, condition=condition)
         method = method_from_name(method) if isinstance(method, str) else method
         arrays, tokens = with_ids(inputs, self.tokenizers)
         checked = self._checked(arrays, method)
         passes: Passes = {}
         given = as_targets(targets, self.outputs, self.labels.classes)
         targets = each_target(given, lambda t: self._output(checked, method, t, capture, passes))
+        if (required := as_condition(condition)) is None:
+            found = self.explain_targets(checked, method, targets, capture, passes)
+        else:
+            found = Explanations(explain_where(self, required, checked, method, targets, capture))
+        return found.labelled(checked, tokens, self.axes, self.labels)
+
+    def explain_targets(
+        self, checked: Arrays, method: Method, targets: Sequence[Target], capture: Sequence[str], passes: Passes
+    ) -> Explanations:
+        """Returns an explanation per target of checked inputs. passes: earlier forward passes on these."""
         expect_targets(len(targets))
         at: dict[tuple[str, Head], list[int]] = {}  # targets at which one backward pass can begin
         for number, target in enumerate(targets):
@@ -248,8 +264,14 @@ class Model:
         for (output, head), numbers in at.items():
             question = Question(method, output, head, [targets[n] for n in numbers], capture)
             explanations |= zip(numbers, self._answers(checked, question, passes), strict=True)
-        ordered = Explanations(explanations[number] for number in range(len(targets)))
-        return ordered.labelled(checked, tokens, self.axes, self.labels)
+        return Explanations(explanations[number] for number in range(len(targets)))
+
+    def task(self, checked: Arrays, method: Method, target: Target) -> ExplainTask:
+        """Returns the question as methods that run the model many times receive it. checked: inputs."""
+        output, head = self._explained_values.of(method, target)
+        if target.measure is not None:
+            return self._measured.task(checked, method, target, output)
+        return ExplainTask(self._runner, checked, output, head, target)
 
     def _output(
         self, checked: Arrays, method: Method, target: Target, capture: Sequence[str], passes: Passes
@@ -258,7 +280,7 @@ class Model:
         output, head = self._explained_values.of(method, target, capture)
         with flush_to_zero(), np.errstate(all="ignore"):
             if method.propagates and not self._precision.starts_in_double(method):
-                return output, self._engine.output(checked, Question(method, output, head, (), capture), passes)
+                return output, self._engine.values(checked, Question(method, output, head, (), capture), passes)[output]
             return output, self._runner.predict(checked, head)[output]
 
     def explained(self, method: Method, target: Target) -> tuple[str, Head]:
@@ -273,7 +295,7 @@ class Model:
 
     def _answers(self, checked: Arrays, question: Question, passes: Passes | None = None) -> list[Explanation]:
         """Returns an explanation for each target of the question. passes: see `_each`."""
-        method, output, head, targets, capture = question
+        method, output, _, targets, capture = question
         if not question.plain:
             return self._measured.explain(checked, question, self._answers)
         if method.propagates:
@@ -286,7 +308,7 @@ class Model:
             method = method.with_background(self.background)
         explanations = []
         for target in targets:
-            task = ExplainTask(self._runner, checked, output, head, target)
+            task = self.task(checked, method, target)
             with flush_to_zero(), np.errstate(all="ignore"), shapes_agree():
                 answer = explain_by_runs(task, method)
                 explanations.append(self._explanation(answer, resolve_method(task, method), target, output, ()))
@@ -304,11 +326,9 @@ class Model:
         """Returns the explanation as the caller receives it. It has a note for each guessed axis of an input, because
         pictures and sums per step use these axes under any method, and then `notes`. method: as used.
         """
-        for axes in self._runner.axes.values():
-            if not axes.certain:
-                explained = {name: self.axes[name] for name in self._runner.reachable(output)}
-                answer.notes = (*answer.notes, *doubts(explained))
-                break
+        if not all(axes.certain for axes in self.axes.values()):
+            explained = {name: self.axes[name] for name in self._runner.reachable(output)}
+            answer.notes = (*answer.notes, *doubts(explained))
         if notes:
             answer.notes = (*answer.notes, *notes)
         single = self._precision.single and method.propagates

@@ -10,7 +10,7 @@ for each limit, and docs/results.md the study that it comes from.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,14 +63,20 @@ class Finding:
 
     def of(self, start: int, end: int) -> Finding | None:
         """Returns the finding for the samples [start, end) as a batch of their own; None where all of these pass."""
-        kept = [i for i, sample in enumerate(self.samples) if start <= sample < end]
+        return self.at({sample: sample - start for sample in range(start, end)})
+
+    def at(self, positions: Mapping[int, int]) -> Finding | None:
+        """Returns the finding in a batch to which these samples move; None where all of these pass. positions: of each
+        sample of that batch, by its position here.
+        """
+        kept = [i for i, sample in enumerate(self.samples) if sample in positions]
         if not kept:
             return None
         measured, ratios, explained, inputs = (
             tuple(column[i] for i in kept) for column in (self.measured, self.ratios, self.explained, self.inputs)
         )
-        positions = tuple(self.samples[i] - start for i in kept)
-        return Finding(self.check, positions, measured, ratios, explained, inputs)  # type: ignore[arg-type]
+        moved = tuple(positions[self.samples[i]] for i in kept)
+        return Finding(self.check, moved, measured, ratios, explained, inputs)  # type: ignore[arg-type]
 
     def text(self, method: Method, batch: int) -> str:
         """Returns the warning: which samples, what was measured, what to do."""

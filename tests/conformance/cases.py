@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.conformance.case import Case
+from tests.conformance.condition_cases import condition_cases
 from tests.conformance.measure_cases import measure_cases
 from tests.conformance.method_cases import method_cases, target_cases
 from tests.conformance.propagation_cases import (
@@ -30,6 +31,7 @@ def every() -> Iterator[Case]:
     yield from text_cases()
     yield from capture_cases()
     yield from receipt_cases()
+    yield from condition_cases()
     yield from error_cases()
     yield from access_cases()
     yield from stream_cases()

@@ -135,6 +135,7 @@ lx::Request build_request(const json& said, const std::string& id) {
   for (const json& targets : said.value("targets", json::array())) out.targets.push_back(build_target_set(targets));
   out.capture = said.value("capture", std::vector<std::string>{});
   out.receipt = said.value("receipt", false);
+  out.condition = said.value("condition", "");
   out.id = id;
   return out;
 }

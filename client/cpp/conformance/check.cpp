@@ -110,6 +110,7 @@ void check_result(const lx::Result& actual, const json& expected) {
   if (expected.contains("warnings")) check_warnings(actual.warnings, expected["warnings"]);
   if (expected.contains("explained_quantity"))
     check_same("explained_quantity", actual.explained_quantity, expected["explained_quantity"]);
+  if (expected.contains("not_explained")) check_same("not_explained", actual.not_explained, expected["not_explained"]);
   if (expected.contains("receipt")) {
     const auto part = expected.at("receipt").get<std::string>();
     if (actual.receipt.empty() != part.empty() || actual.receipt.find(part) == std::string::npos)

@@ -51,6 +51,7 @@ v1::ExplainResponse alone(const v1::ExplainResponse& message, int number) {
   *out.mutable_warnings() = own.warnings();
   out.set_explained_quantity(own.explained_quantity());
   *out.mutable_steps_used() = own.steps_used();
+  *out.mutable_not_explained() = own.not_explained();
   out.clear_targets();
   return out;
 }

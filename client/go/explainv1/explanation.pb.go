@@ -485,7 +485,14 @@ type ExplainRequest struct {
 	// setting of the server (`max_targets`).
 	Targets []*TargetSet `protobuf:"bytes,8,rep,name=targets,proto3" json:"targets,omitempty"`
 	// Asks for a receipt of the answer. FAILED_PRECONDITION where the server has no key to sign it with (--receipt-key).
-	Receipt       bool `protobuf:"varint,9,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt bool `protobuf:"varint,9,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// What the prediction of a sample must meet to be explained, as text. All other samples are only predicted, which
+	// takes a forward pass; their relevance and ledger are NaN, and `not_explained` says why. Clauses, joined by `and`:
+	// `probability > 0.8` and `explained <= -1.5` (of the target; also `>=`, `<`), `class is positive`, `class is 0 or 2`,
+	// `class is not negative` (the largest entry of the output, by name or position), `change > 5 from 12.5` (the
+	// magnitude of the change of `explained` from a number, or from one per sample: `from 12.5, 13.1`), `change of
+	// probability > 0.1 from 0.4`. For a request with `targets`, each target is judged by itself.
+	Condition     string `protobuf:"bytes,10,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -581,6 +588,13 @@ func (x *ExplainRequest) GetReceipt() bool {
 		return x.Receipt
 	}
 	return false
+}
+
+func (x *ExplainRequest) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
 }
 
 // Accounts for the whole explained value of each sample:
@@ -734,7 +748,9 @@ type TargetAnswer struct {
 	// As in ExplainResponse.
 	ExplainedQuantity string `protobuf:"bytes,3,opt,name=explained_quantity,json=explainedQuantity,proto3" json:"explained_quantity,omitempty"`
 	// As in ExplainResponse.
-	StepsUsed     []int32 `protobuf:"varint,4,rep,packed,name=steps_used,json=stepsUsed,proto3" json:"steps_used,omitempty"`
+	StepsUsed []int32 `protobuf:"varint,4,rep,packed,name=steps_used,json=stepsUsed,proto3" json:"steps_used,omitempty"`
+	// As in ExplainResponse.
+	NotExplained  []string `protobuf:"bytes,5,rep,name=not_explained,json=notExplained,proto3" json:"not_explained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -797,6 +813,13 @@ func (x *TargetAnswer) GetStepsUsed() []int32 {
 	return nil
 }
 
+func (x *TargetAnswer) GetNotExplained() []string {
+	if x != nil {
+		return x.NotExplained
+	}
+	return nil
+}
+
 // An explanation of one batch, with the prediction that it explains.
 //
 // For a request with `targets`, the tensors of `explained`, `relevance`, `captured`, `ledger` and `standard_error` have
@@ -843,7 +866,11 @@ type ExplainResponse struct {
 	Targets []*TargetAnswer `protobuf:"bytes,15,rep,name=targets,proto3" json:"targets,omitempty"`
 	// For a request with `receipt`, a signed record of the answer and of what it was computed from: a DSSE envelope in
 	// JSON, whose payload is an in-toto statement. `lstm-explain verify` checks it.
-	Receipt       string `protobuf:"bytes,16,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt string `protobuf:"bytes,16,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// For a request with `condition`, one text per sample: why it is not explained, such as
+	// `probability 0.31 of "positive" is not above 0.8`; empty for a sample that is explained. `explained` is filled in
+	// for all samples. Empty for a request with `targets`.
+	NotExplained  []string `protobuf:"bytes,17,rep,name=not_explained,json=notExplained,proto3" json:"not_explained,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -988,6 +1015,13 @@ func (x *ExplainResponse) GetReceipt() string {
 		return x.Receipt
 	}
 	return ""
+}
+
+func (x *ExplainResponse) GetNotExplained() []string {
+	if x != nil {
+		return x.NotExplained
+	}
+	return nil
 }
 
 type ExplainStreamRequest struct {
@@ -1310,7 +1344,7 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\x06target\x18\x01 \x01(\v2\x17.lstm_explain.v1.TargetR\x06target\x12\x17\n" +
 	"\x04axis\x18\x02 \x01(\x05H\x00R\x04axis\x88\x01\x01\x12\x18\n" +
 	"\aentries\x18\x03 \x03(\x03R\aentriesB\a\n" +
-	"\x05_axis\"\xcd\x03\n" +
+	"\x05_axis\"\xeb\x03\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12/\n" +
@@ -1322,7 +1356,9 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"parameters\x18\a \x03(\v2/.lstm_explain.v1.ExplainRequest.ParametersEntryR\n" +
 	"parameters\x124\n" +
 	"\atargets\x18\b \x03(\v2\x1a.lstm_explain.v1.TargetSetR\atargets\x12\x18\n" +
-	"\areceipt\x18\t \x01(\bR\areceipt\x1a=\n" +
+	"\areceipt\x18\t \x01(\bR\areceipt\x12\x1c\n" +
+	"\tcondition\x18\n" +
+	" \x01(\tR\tcondition\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x02\n" +
@@ -1334,13 +1370,14 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\aby_node\x18\x05 \x03(\v2\x1a.lstm_explain.v1.NodeShareR\x06byNode\"T\n" +
 	"\tNodeShare\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x123\n" +
-	"\babsorbed\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\babsorbed\"\xa9\x01\n" +
+	"\babsorbed\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\babsorbed\"\xce\x01\n" +
 	"\fTargetAnswer\x12/\n" +
 	"\x06target\x18\x01 \x01(\v2\x17.lstm_explain.v1.TargetR\x06target\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12-\n" +
 	"\x12explained_quantity\x18\x03 \x01(\tR\x11explainedQuantity\x12\x1d\n" +
 	"\n" +
-	"steps_used\x18\x04 \x03(\x05R\tstepsUsed\"\xd8\x05\n" +
+	"steps_used\x18\x04 \x03(\x05R\tstepsUsed\x12#\n" +
+	"\rnot_explained\x18\x05 \x03(\tR\fnotExplained\"\xfd\x05\n" +
 	"\x0fExplainResponse\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -1359,7 +1396,8 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\n" +
 	"steps_used\x18\x0e \x03(\x05R\tstepsUsed\x127\n" +
 	"\atargets\x18\x0f \x03(\v2\x1d.lstm_explain.v1.TargetAnswerR\atargets\x12\x18\n" +
-	"\areceipt\x18\x10 \x01(\tR\areceipt\"}\n" +
+	"\areceipt\x18\x10 \x01(\tR\areceipt\x12#\n" +
+	"\rnot_explained\x18\x11 \x03(\tR\fnotExplained\"}\n" +
 	"\x14ExplainStreamRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
 	"\arequest\x18\x02 \x01(\v2\x1f.lstm_explain.v1.ExplainRequestR\arequest\x12\x1a\n" +

@@ -70,6 +70,7 @@ def given(request: dict[str, Any]) -> dict[str, Any]:
         "capture": list,
         "version": str,
         "receipt": bool,
+        "condition": str,
     }
     return {name: make(request[name]) for name, make in build.items() if name in request}
 
@@ -126,6 +127,8 @@ def check_result(received: lx.Result, expected: dict[str, Any]) -> None:
             raise Wrong(f"warnings: received {received.warnings}, expected {expected['warnings']}")
     if "explained_quantity" in expected and received.explained_quantity != expected["explained_quantity"]:
         raise Wrong(f"received {received.explained_quantity!r}, expected {expected['explained_quantity']!r}")
+    if "not_explained" in expected and list(received.not_explained) != expected["not_explained"]:
+        raise Wrong(f"received not_explained {received.not_explained}, expected {expected['not_explained']}")
     if "receipt" in expected:
         part = expected["receipt"]
         if bool(received.receipt) != bool(part) or part not in received.receipt:

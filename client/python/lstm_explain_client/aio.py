@@ -68,11 +68,13 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         receipt: bool = False,
         progress: ProgressLike = None,
+        condition: str = "",
     ) -> Result:
         """Predict one batch and explain the prediction; see Client.explain."""
         request = Request(
-            model, inputs, method, target, parameters, capture, version, receipt=receipt, progress=progress
-        )
+            model, inputs, method, target, parameters, capture, version, receipt=receipt, progress=progress,
+            condition=condition,
+        )  # fmt: skip
         if is_wanted(progress):
             return (await self._reporting(request, timeout)).get()
         arrays = request.arrays()
@@ -93,11 +95,12 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         receipt: bool = False,
         progress: ProgressLike = None,
+        condition: str = "",
     ) -> Results:
         """Explain one batch for several targets in one request; see Client.explain_many."""
         request = Request(
             model, inputs, method, None, parameters, capture, version, targets=targets, receipt=receipt,
-            progress=progress,
+            progress=progress, condition=condition,
         )  # fmt: skip
         arrays = request.arrays()
         message = request.message(arrays)

@@ -109,6 +109,7 @@ class Client(BaseClient):
         timeout: float | None = None,
         receipt: bool = False,
         progress: ProgressLike = None,
+        condition: str = "",
     ) -> Result:
         """Predict one batch and explain the prediction.
 
@@ -126,10 +127,14 @@ class Client(BaseClient):
         progress: True for a progress bar on stderr, or a function that is called with how often the model has run
             and how often it is expected to run in all, at most ten times a second; what it raises ends the call.
             Only methods that run the model many times report, and such a call is not retried.
+        condition: what the prediction of a sample must meet to be explained, such as "probability > 0.8", "class is
+            positive", "change > 5 from 12.5", joined by "and" (docs/conditions.md). Other samples are only predicted;
+            `not_explained` of the result says why. Or an object whose str() says it, such as lstm_explain.Condition.
         """
         request = Request(
-            model, inputs, method, target, parameters, capture, version, receipt=receipt, progress=progress
-        )
+            model, inputs, method, target, parameters, capture, version, receipt=receipt, progress=progress,
+            condition=condition,
+        )  # fmt: skip
         if is_wanted(progress):
             return self._reporting(request, timeout).get()
         arrays = request.arrays()
@@ -150,6 +155,7 @@ class Client(BaseClient):
         timeout: float | None = None,
         receipt: bool = False,
         progress: ProgressLike = None,
+        condition: str = "",
     ) -> Results:
         """Explain one batch for several targets in one request; return a result per target, in their order.
 
@@ -161,7 +167,7 @@ class Client(BaseClient):
         """
         request = Request(
             model, inputs, method, None, parameters, capture, version, targets=targets, receipt=receipt,
-            progress=progress,
+            progress=progress, condition=condition,
         )  # fmt: skip
         arrays = request.arrays()
         message = request.message(arrays)

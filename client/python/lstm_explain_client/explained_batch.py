@@ -34,6 +34,11 @@ class ExplainedBatch:
     version: str
     detail: Names | None
     batch_axes: Mapping[str, int | None]
+    not_explained: tuple[str, ...]
+
+    def why_not(self, sample: int) -> str:
+        """Return why a condition left the sample unexplained; empty where it is explained."""
+        return self.not_explained[sample] if self.not_explained else ""
 
     def __len__(self) -> int:
         return int(self.explained.size)

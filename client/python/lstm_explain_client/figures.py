@@ -23,6 +23,8 @@ def figure(
     result: ExplainedBatch, sample: int, steps: Sequence[Any] | None, ax: Axes | Sequence[Axes] | None
 ) -> Figure:
     """Draw one panel per input; see Shown.plot."""
+    if 0 <= sample < len(result) and (why := result.why_not(sample)):
+        raise ValueError(f"sample {sample} is not explained: {why}")
     views = pictures(result, sample)
     scale = largest(*(view.relevance for view in views))
     panels = _new_panels(result, sample, views) if ax is None else _given_panels(result, sample, views, ax)

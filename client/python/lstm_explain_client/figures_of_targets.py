@@ -11,7 +11,7 @@ from lstm_explain_client.explained_batch import ExplainedBatch
 from lstm_explain_client.extras import imported
 from lstm_explain_client.figures import plain, shown_once
 from lstm_explain_client.render.scale import largest
-from lstm_explain_client.target_tables import Table, by_target, summed
+from lstm_explain_client.target_tables import Table, by_target, explained, summed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,10 +24,12 @@ Several = Sequence[ExplainedBatch]
 
 def figure(explanations: Several, sample: int, kind: str, steps: Sequence[Any] | None) -> Figure:
     """Draw the picture; see SideBySide.plot."""
+    if not (kept := explained(explanations, sample)):
+        raise ValueError(f"sample {sample} is not explained for any target: {explanations[0].why_not(sample)}")
     kinds = {"targets": _tables, "sum": _tables, "each": _multiples}
     if kind not in kinds:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(kinds)}")
-    return kinds[kind](explanations, sample, kind, steps)
+    return kinds[kind](kept, sample, kind, steps)
 
 
 def _tables(explanations: Several, sample: int, kind: str, steps: Sequence[Any] | None) -> Figure:

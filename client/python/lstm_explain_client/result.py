@@ -35,6 +35,8 @@ class Result(Shown):
         converted to a probability). Empty if the server is older than this field.
     steps_used: for IntegratedGradients, the number of points on the line that each sample needed.
     receipt: for a request with `receipt`, a signed record of the answer; write it to a file for `lstm-explain verify`.
+    not_explained: for a request with a condition, one text per sample: why it is not explained, or empty. The relevance
+        and ledger of such a sample are NaN.
     tokens: the tokens of inputs sent as text, in the shape of the relevance; padding is the empty string.
     method, target: those that the server used. model, version: the model that answered.
     inputs: the arrays that were sent. detail: the description of the model, whose names pictures show.
@@ -60,6 +62,7 @@ class Result(Shown):
     explained_quantity: str = ""
     steps_used: tuple[int, ...] = ()
     receipt: str = ""
+    not_explained: tuple[str, ...] = ()
 
     def with_names(self, detail: ModelDetail) -> Self:
         """Return a copy with the model's names, units and axes, which pictures and data frames then use."""
@@ -87,6 +90,7 @@ def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, 
         explained_quantity=response.explained_quantity,
         steps_used=tuple(response.steps_used),
         receipt=response.receipt,
+        not_explained=tuple(response.not_explained),
     )
 
 

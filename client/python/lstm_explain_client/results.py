@@ -52,6 +52,7 @@ def read_results(response: explanation_pb2.ExplainResponse, inputs: Mapping[str,
             explained_quantity=own.explained_quantity,
             steps_used=tuple(own.steps_used),
             receipt=response.receipt,
+            not_explained=tuple(own.not_explained),
         )
         for number, own in enumerate(response.targets)
     )

@@ -42,7 +42,8 @@ class Shown(ExplainedBatch):
 
         steps: labels of the time axis. ax: the axes to draw on, one per input with relevance; by default, those of a
         new figure of pyplot, which `plt.show()` shows. Raises ImportError without matplotlib, IndexError for a sample
-        that does not exist, and ValueError if the number of axes is not that of the inputs.
+        that does not exist, and ValueError if the number of axes is not that of the inputs, or for a sample that a
+        condition left unexplained.
         """
         from lstm_explain_client import figures
 

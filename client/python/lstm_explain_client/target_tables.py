@@ -28,6 +28,7 @@ class Table:
 
 def by_target(explanations: Sequence[ExplainedBatch], sample: int, steps: Sequence[Any] | None) -> Iterator[Table]:
     """Yield a table of targets by time steps for every input: the sum over the features."""
+    explanations = explained(explanations, sample)
     for name, _, labels, parts in _views(explanations, sample, steps):
         names = [naming.target_name(one, sample) for one in explanations]
         yield Table(name, np.stack([part.sum(axis=1) for part in parts], axis=1), names, labels, "all targets")
@@ -35,8 +36,13 @@ def by_target(explanations: Sequence[ExplainedBatch], sample: int, steps: Sequen
 
 def summed(explanations: Sequence[ExplainedBatch], sample: int, steps: Sequence[Any] | None) -> Iterator[Table]:
     """Yield a table of features by time steps for every input: the sum over the targets."""
-    for name, features, labels, parts in _views(explanations, sample, steps):
+    for name, features, labels, parts in _views(explained(explanations, sample), sample, steps):
         yield Table(name, np.sum(parts, axis=0), features, labels, "all features")
+
+
+def explained(explanations: Sequence[ExplainedBatch], sample: int) -> list[ExplainedBatch]:
+    """Return the explanations for the targets for which a condition, if there is one, left the sample in."""
+    return [one for one in explanations if not one.why_not(sample)]
 
 
 def _views(

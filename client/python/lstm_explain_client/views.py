@@ -150,6 +150,9 @@ def sample_html(result: ExplainedBatch, sample: int, steps: Sequence[Any] | None
 
 
 def _sample_html(result: ExplainedBatch, sample: int, steps: Sequence[Any] | None) -> str:
+    if why := result.why_not(sample):
+        note = html.fragment(f'<p class="lx-left-out">Not explained: {html.text(why)}.</p>')
+        return note + html.beside(_prediction_html(result, sample))
     views = pictures(result, sample)
     scale = largest(*(view.relevance for view in views))
     parts = []
@@ -217,6 +220,9 @@ class _Matrix:
 
 def _sample_terminal(result: ExplainedBatch, sample: int) -> Iterator[RenderableType]:
     yield Text(clean(naming.heading(result, sample)), "bold").append(f"  {clean(naming.how(result))}", "dim not bold")
+    if why := result.why_not(sample):
+        yield Text(f"Not explained: {clean(why)}.\n")
+        return
     views = pictures(result, sample)
     scale = largest(*(view.relevance for view in views))
     for view in views:

@@ -15,7 +15,7 @@ from lstm_explain_client.explained_batch import ExplainedBatch
 from lstm_explain_client.render import html
 from lstm_explain_client.render import terminal as tty
 from lstm_explain_client.render.scale import clean
-from lstm_explain_client.target_tables import Table, by_target, summed
+from lstm_explain_client.target_tables import Table, by_target, explained, summed
 
 MOST_ROWS = 64  # targets with a row of their own
 MOST_SECTIONS = 12  # targets whose features and ledger a page shows one by one
@@ -32,7 +32,7 @@ def page(explanations: Several, title: str, steps: Sequence[Any] | None) -> str:
     for sample in range(len(first)):
         which = f"Sample {sample}: " if len(first) > 1 else ""
         sections.append((f"{which}{len(explanations)} targets", _overview(explanations, sample, steps)))
-        for one in explanations[:MOST_SECTIONS]:
+        for one in explained(explanations, sample)[:MOST_SECTIONS]:
             sections.append((naming.heading(one, sample), views.sample_html(one, sample, steps=steps)))
     if len(explanations) > MOST_SECTIONS:
         sections.append(f"<p>… and {len(explanations) - MOST_SECTIONS} more targets, which the first picture shows</p>")
@@ -47,12 +47,24 @@ def notebook(explanations: Several) -> str:
 
 
 def _overview(explanations: Several, sample: int, steps: Sequence[Any] | None) -> str:
+    if left := _left_out(explanations, sample):
+        items = "".join(f"<li>{html.text(line)}</li>" for line in left)
+        note = html.fragment(f'<div class="lx-left-out">Not explained:<ul>{items}</ul></div>')
+        if len(left) == len(explanations):
+            return note
+    else:
+        note = ""
     sums = [table for table in summed(explanations, sample, steps) if len(table.rows) > 1]
     over = "; a cell is the sum over the features" if sums else ""
-    parts = [f"<p>Each target by time step{over}.</p>", *map(_matrix, by_target(explanations, sample, steps))]
+    parts = [note, f"<p>Each target by time step{over}.</p>", *map(_matrix, by_target(explanations, sample, steps))]
     if sums:
         parts += ["<p>Each feature by time step; a cell is the sum over the targets.</p>", *map(_matrix, sums)]
     return "".join(parts)
+
+
+def _left_out(explanations: Several, sample: int) -> list[str]:
+    """Return why a condition left the sample unexplained, for each such target."""
+    return [why for one in explanations if (why := one.why_not(sample))]
 
 
 def _matrix(table: Table) -> str:
@@ -74,6 +86,8 @@ def _sample(explanations: Several, sample: int) -> Iterator[RenderableType]:
     which = f"Sample {sample}: " if len(first) > 1 else ""
     title = Text(clean(f"{which}{len(explanations)} targets"), "bold")
     yield title.append(f"  {clean(naming.how(first))}", "dim not bold")
+    for line in _left_out(explanations, sample):
+        yield Text(f"Not explained: {clean(line)}")
     for table in by_target(explanations, sample, None):
         yield _Heatmap(table)
 

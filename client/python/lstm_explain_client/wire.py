@@ -33,7 +33,7 @@ class Request:
     targets: several at once, instead of `target`, as in `Client.explain_many`.
     id: identifies the answer in a stream; default: the position of the request in the stream, from "0".
     receipt: whether to ask for a receipt.
-    progress: as in `Client.explain`.
+    progress, condition: as in `Client.explain`.
     """
 
     model: str
@@ -47,6 +47,7 @@ class Request:
     targets: TargetsLike | None = None
     receipt: bool = False
     progress: ProgressLike = None
+    condition: str = ""
 
     def message(self, arrays: Mapping[str, Array]) -> explanation_pb2.ExplainRequest:
         """Returns the request message, with `arrays` from `self.arrays()`; raises InvalidRequest."""
@@ -65,6 +66,7 @@ class Request:
             capture=self.capture,
             targets=() if self.targets is None else to_wire_targets(self.targets),
             receipt=self.receipt,
+            condition=str(self.condition or ""),
         )
 
     def arrays(self) -> dict[str, Array]:

@@ -73,6 +73,14 @@ impl Explain {
         self
     }
 
+    /// Explains only samples whose prediction meets this condition, such as `probability > 0.8` or
+    /// `class is positive and explained > 3`. Other samples are only predicted;
+    /// [`not_explained`](crate::Explanation::not_explained) says why.
+    pub fn condition(mut self, condition: impl Into<String>) -> Self {
+        self.message.condition = condition.into();
+        self
+    }
+
     /// How long to wait for the answer, including retries. In a stream, the timeout of the stream
     /// applies instead.
     pub fn timeout(mut self, timeout: Duration) -> Self {

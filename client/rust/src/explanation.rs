@@ -45,6 +45,9 @@ pub struct Explanation {
     /// A signed record of the answer, if the request asked for one, which `lstm-explain verify` checks; otherwise
     /// empty.
     pub receipt: String,
+    /// For a request with a condition, one text per sample: why it is not explained, or empty. The relevance and
+    /// ledger of such a sample are NaN.
+    pub not_explained: Vec<String>,
 }
 
 /// For every sample: explained = inputs + initial_states + absorbed + residual. Every array has shape `[batch]`.
@@ -82,6 +85,7 @@ impl TryFrom<proto::ExplainResponse> for Explanation {
             warnings: response.warnings,
             explained_quantity: response.explained_quantity,
             receipt: response.receipt,
+            not_explained: response.not_explained,
             model: response.model,
             version: response.version,
         })

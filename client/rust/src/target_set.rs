@@ -124,5 +124,6 @@ fn answer_for(response: &proto::ExplainResponse, number: usize) -> Result<proto:
         steps_used: own.steps_used,
         targets: Vec::new(),
         receipt: response.receipt.clone(),
+        not_explained: own.not_explained,
     })
 }

@@ -100,8 +100,8 @@ function toTargetSet({ target, every }: Json): TargetSet {
 }
 
 function toRequest(json: Json, id?: string): Request {
-  const { model, version, capture, receipt } = json;
-  return { model, version, capture, receipt, inputs: allTensors(json.inputs), method: toMethod(json.method), target: toTarget(json.target), targets: json.targets?.map(toTargetSet), id };
+  const { model, version, capture, receipt, condition } = json;
+  return { model, version, capture, receipt, condition, inputs: allTensors(json.inputs), method: toMethod(json.method), target: toTarget(json.target), targets: json.targets?.map(toTargetSet), id };
 }
 
 // --- what has to come ---
@@ -151,6 +151,9 @@ function checkResult(received: Result, expected: Json): void {
   }
   if (expected.explained_quantity !== undefined) {
     same("explained_quantity", received.explainedQuantity, expected.explained_quantity);
+  }
+  if (expected.not_explained !== undefined) {
+    same("not_explained", received.notExplained, expected.not_explained);
   }
   if (expected.receipt !== undefined) {
     same("whether the receipt is as expected", expected.receipt === "" ? received.receipt === "" : received.receipt.includes(expected.receipt), true);

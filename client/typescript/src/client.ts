@@ -37,6 +37,11 @@ export interface Request {
   capture?: readonly string[];
   /** Asks for a receipt of the answer. The server needs a key to sign it. */
   receipt?: boolean;
+  /**
+   * What the prediction of a sample must meet to be explained, such as "probability > 0.8" or "class is positive and
+   * explained > 3". Other samples are only predicted; `notExplained` of the result says why.
+   */
+  condition?: string;
   /** Identifies the answer in a stream. By default, the position of the request in the stream, from "0". */
   id?: string;
 }
@@ -309,6 +314,7 @@ function toMessage(request: Request): explanations.ExplainRequest {
     parameters: {},
     targets: targetsToWire(request.targets ?? []),
     receipt: request.receipt ?? false,
+    condition: request.condition ?? "",
   };
 }
 

@@ -56,6 +56,11 @@ export interface Result {
   explainedQuantity: string;
   /** A signed record of the answer, if the request asked for one, which `lstm-explain verify` checks; otherwise empty. */
   receipt: string;
+  /**
+   * For a request with a condition, one text per sample: why it is not explained, or empty. The relevance and ledger of
+   * such a sample are NaN.
+   */
+  notExplained: string[];
 }
 
 /** The result of a response. */
@@ -82,6 +87,7 @@ export function fromResponse(response: wire.ExplainResponse): Result {
     warnings: response.warnings,
     explainedQuantity: response.explainedQuantity,
     receipt: response.receipt,
+    notExplained: response.notExplained,
   };
 }
 

@@ -85,6 +85,7 @@ function answerFor(response: wire.ExplainResponse, number: number, whole: boolea
     warnings: own.warnings,
     explainedQuantity: own.explainedQuantity,
     stepsUsed: own.stepsUsed,
+    notExplained: own.notExplained,
     targets: [],
   };
 }

@@ -30,6 +30,7 @@ from lstm_explain.batch.shard import ShardResult, Worker, finished, windows
 from lstm_explain.batch.show import Total, follow
 from lstm_explain.batch.source import DataFile, find_data, open_data
 from lstm_explain.batch.stats import merge
+from lstm_explain.condition import parse_condition
 from lstm_explain.errors import InputError, TargetError
 from lstm_explain.repository.model_folder import find_model
 from lstm_explain.repository.served_model import ServedModel, load_served
@@ -53,6 +54,7 @@ class JobRequest:
     key: str | None = None
     shard_rows: int | None = None
     targets: str | None = None
+    condition: str = ""
 
 
 def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
@@ -68,6 +70,7 @@ def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
         ),
         target=served.target_from_text(request.target),
         targets=() if request.targets is None else served.targets_from_text(request.targets),
+        condition=parse_condition(request.condition),
         columns=dict(request.columns or {}),
         key=request.key,
         data=tuple(path.absolute() for path in paths),
@@ -187,4 +190,4 @@ def _with_padding(job: Job, served: ServedModel, files: Sequence[DataFile]) -> J
     reasons = [row for row in found if isinstance(row, Unusable)]
     if len(reasons) == len(found) and all(row.error == TargetError.__name__ for row in reasons):
         raise TargetError(reasons[0].reason, field="target")
-    return replace(job, padding=find_padding(explainer, rows))
+    return replace(job, padding=find_padding(replace(explainer, condition=None), rows))

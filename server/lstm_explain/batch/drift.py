@@ -28,6 +28,10 @@ def check(job: Job) -> None:
     """Raises InputError where the job cannot become a reference."""
     if job.targets:
         raise InputError("a reference for drift is of one target, not of several", field="as_reference")
+    if job.condition:
+        raise InputError(
+            "a reference for drift is of all rows, not of those that meet a condition", field="as_reference"
+        )
     if reference_path(find_model(job.model)) is None:
         raise InputError(f"{job.model}: only a version in a folder of its own has a reference", field="as_reference")
 

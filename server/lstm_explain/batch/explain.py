@@ -11,6 +11,7 @@ import numpy as np
 
 from lstm_explain.batch.cells import Array, Unusable
 from lstm_explain.batch.feed import Feed, Row
+from lstm_explain.condition import Condition
 from lstm_explain.errors import Error, MethodError, ModelError, UnsupportedOperator
 from lstm_explain.methods import Method
 from lstm_explain.model import Explanation, Model
@@ -28,7 +29,8 @@ class RowResult:
     """The part of an Explanation that belongs to one row.
 
     target: the explained position, if there was one. quantity: what `explained` is of the output; see Explanation.
-    others: the results for further targets of the job.
+    others: the results for further targets of the job. not_explained: why a condition left the row out; empty where it
+    is explained.
     """
 
     relevance: Mapping[str, Array]
@@ -43,6 +45,7 @@ class RowResult:
     standard_error: Mapping[str, Array]
     warning: str = ""
     others: tuple[RowResult, ...] = ()
+    not_explained: str = ""
 
     @property
     def each(self) -> tuple[RowResult, ...]:
@@ -66,7 +69,8 @@ class Padding:
 @dataclass(frozen=True)
 class Explainer:
     """targets: several at once, which take the place of `target`. outputs: those that are kept, with the axis along
-    which samples lie (None: the output belongs to one sample).
+    which samples lie (None: the output belongs to one sample). condition: what a row's prediction must meet to be
+    explained.
     """
 
     model: Model
@@ -76,6 +80,7 @@ class Explainer:
     outputs: Mapping[str, int | None]
     padding: Padding = Padding()
     targets: tuple[TargetSet, ...] = ()
+    condition: Condition | None = None
 
     def explain(self, rows: Sequence[Row]) -> list[RowResult | Unusable]:
         """Returns an answer or a reason for each row. Raises Error where no row can be explained, whatever it
@@ -144,8 +149,8 @@ class Explainer:
     def _explanations(self, inputs: Mapping[str, Array]) -> Sequence[Explanation]:
         """Returns one per target of the job."""
         if self.targets:
-            return self.model.explain_many(inputs, self.method, self.targets)
-        return [self.model.explain(inputs, self.method, self.target)]
+            return self.model.explain_many(inputs, self.method, self.targets, condition=self.condition)
+        return [self.model.explain(inputs, self.method, self.target, condition=self.condition)]
 
     def _part(self, of: Explanation, at: int, row: Row) -> RowResult:
         ledger, index = of.ledger, of.target.index
@@ -160,7 +165,8 @@ class Explainer:
             float(ledger.absorbed[at]),
             float(ledger.residual[at]),
             self._inputs(of.standard_error, at, row),
-            "; ".join(of.warnings_of(at)),
+            "" if of.why_not(at) else "; ".join(of.warnings_of(at)),
+            not_explained=of.why_not(at),
         )
 
     def _inputs(self, arrays: Mapping[str, Array], at: int, row: Row) -> dict[str, Array]:
@@ -187,8 +193,10 @@ def same(a: RowResult | Unusable, b: RowResult | Unusable) -> bool:
         return type(a) is type(b)
     if len(a.others) != len(b.others) or not all(map(same, a.others, b.others)):
         return False
+    if bool(a.not_explained) is not bool(b.not_explained):
+        return False
     pairs: list[tuple[Any, Any]] = [(a.explained, b.explained)]
-    for first, second in ((a.relevance, b.relevance), (a.outputs, b.outputs)):
+    for first, second in ((a.outputs, b.outputs), *([] if a.not_explained else [(a.relevance, b.relevance)])):
         pairs += [(first[name], second[name]) for name in first]
     return all(
         np.shape(x) == np.shape(y) and np.max(np.abs(x - y), initial=0) <= TOLERANCE * np.max(np.abs(y), initial=0)

@@ -18,6 +18,7 @@ import onnx
 from lstm_explain.batch.explain import Explainer, Padding
 from lstm_explain.batch.feed import feed_of
 from lstm_explain.batch.files import write_text
+from lstm_explain.condition import Condition
 from lstm_explain.errors import InputError, ModelError
 from lstm_explain.methods import Method
 from lstm_explain.repository.as_json import method_as_json, target_as_json
@@ -43,7 +44,7 @@ class Shard(NamedTuple):
 class Job:
     """model: a path for `find_model`. columns: by input, where names differ. key: a column that is copied. names: of
     the data files, as the output calls them. digests: of the model's files, by name. targets: several at once, which
-    take the place of `target`.
+    take the place of `target`. condition: what a row's prediction must meet to be explained.
     """
 
     model: Path
@@ -58,12 +59,15 @@ class Job:
     shards: tuple[Shard, ...] = ()
     padding: Padding = field(default_factory=Padding)
     targets: tuple[TargetSet, ...] = ()
+    condition: Condition | None = None
 
     def explainer(self, served: ServedModel, available: Sequence[str]) -> Explainer:
         """available: the columns of the data. Raises InputError."""
         feed = feed_of(served, self.columns, available)
         outputs = _outputs(served, shared(self.targets[0]) if self.targets else self.target)
-        return Explainer(served.model, feed, self.method, self.target, outputs, self.padding, self.targets)
+        return Explainer(
+            served.model, feed, self.method, self.target, outputs, self.padding, self.targets, self.condition
+        )
 
     def load(self) -> ServedModel:
         """Loads the model. Raises ModelError if it is not the one that the job began with."""
@@ -142,6 +146,7 @@ def identity(job: Job) -> dict[str, Any]:
         "method": method_as_json(job.method),
         "target": target_as_json(job.target),
         **({"targets": [target_as_json(one) for one in job.targets]} if job.targets else {}),
+        **({"condition": str(job.condition)} if job.condition else {}),
         "columns": dict(job.columns),
         "key": job.key,
         "data": [

@@ -90,7 +90,8 @@ def page(title: str, lines: Sequence[Line], total: Total, about: Mapping[str, st
     facts = {
         **about,
         "explained value": EXPLAINED.get(total.quantity, "none: no row was explained"),
-        "rows explained": f"{total.rows:,}",
+        "rows explained": f"{total.explained:,}",
+        **({"rows that do not meet the condition": f"{total.left_out:,}"} if total.left_out else {}),
         "rows with a warning": f"{total.warned:,}",
         "rows that failed": f"{total.failed:,}",
         "largest residual": f"{total.worst:.1e} of the explained value",

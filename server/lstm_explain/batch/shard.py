@@ -35,7 +35,8 @@ class ShardResult:
 
     rows: explained rows. worst: the largest residual as a share of the explained value. warned: rows with a warning.
     quantity: what is explained of the target's output, see Explanation; empty without rows. memory: peak memory of the
-    process so far, in bytes. before: an earlier run did it.
+    process so far, in bytes. before: an earlier run did it. left_out: rows that a condition left
+    unexplained for every target.
     """
 
     shard: int
@@ -48,6 +49,7 @@ class ShardResult:
     before: bool = False
     warned: int = 0
     quantity: str = ""
+    left_out: int = 0
 
 
 @dataclass
@@ -62,6 +64,7 @@ class _Tally:
     worst_at: str = ""
     warned: int = 0
     quantity: str = ""
+    left_out: int = 0
 
 
 class Worker:
@@ -101,6 +104,7 @@ class Worker:
                 peak_memory(),
                 warned=tally.warned,
                 quantity=tally.quantity,
+                left_out=tally.left_out,
             )
             writer.add_key_value_metadata({METADATA_KEY: json.dumps(asdict(done)).encode()})
             writer.close()
@@ -131,7 +135,8 @@ class Worker:
             tally.rows, tally.failed = tally.rows + len(good), tally.failed + len(bad)
             for i, answer in good.items():
                 tally.warned += any(one.warning for one in answer.each)
-                for one in answer.each:
+                tally.left_out += all(one.not_explained for one in answer.each)
+                for one in (one for one in answer.each if not one.not_explained):
                     add_row(tally.stats, explainer.feed, one.relevance.items())
                     tally.stats.add_explained(one.explained)
                     tally.quantity = one.quantity

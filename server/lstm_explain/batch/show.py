@@ -21,7 +21,10 @@ LINE_INTERVAL = 30.0  # seconds between lines where stderr is not a terminal
 
 @dataclass
 class Total:
-    """The sum of all finished shards. worst, warned, quantity: as in ShardResult. before: rows of earlier runs."""
+    """The sum of all finished shards.
+
+    worst, warned, quantity, left_out: as in ShardResult. before: rows of earlier runs.
+    """
 
     rows: int = 0
     failed: int = 0
@@ -32,10 +35,12 @@ class Total:
     seconds: float = 0.0
     warned: int = 0
     quantity: str = ""
+    left_out: int = 0
 
     def add(self, done: ShardResult) -> None:
         self.rows, self.failed = self.rows + done.rows, self.failed + done.failed
         self.memory = max(self.memory, done.memory)
+        self.left_out += done.left_out
         self.warned, self.quantity = self.warned + done.warned, done.quantity or self.quantity
         if done.worst > self.worst:
             self.worst, self.worst_at = done.worst, done.worst_at
@@ -46,6 +51,11 @@ class Total:
     def new(self) -> int:
         """Rows of this run, explained or failed."""
         return self.rows + self.failed - self.before
+
+    @property
+    def explained(self) -> int:
+        """Rows with an explanation for at least one target."""
+        return self.rows - self.left_out
 
     @property
     def rate(self) -> float:
@@ -92,7 +102,9 @@ def follow(rows: int, total: Total) -> Iterator[Callable[[], None]]:
 
 def print_total(total: Total, output: Path) -> None:
     at = f", at {total.worst_at}" if total.worst_at else ""
-    print(f"{total.rows:,} rows explained, {total.failed:,} failed")
+    print(f"{total.explained:,} rows explained, {total.failed:,} failed")
+    if total.left_out:
+        print(f"rows that do not meet the condition: {total.left_out:,}; the column `not_explained` says why")
     if total.warned:
         print(f"rows with a warning: {total.warned:,}, in the column `warning`")
     print(f"{total.new:,} of them in this run, in {total.seconds:,.1f} s: {total.rate:,.0f} rows/s")

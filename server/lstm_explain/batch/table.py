@@ -54,7 +54,12 @@ class Format:
         columns["target"] = pa.array([a.target for a in answers], pa.list_(pa.int64()))
         columns["explained"] = pa.array([a.explained for a in answers])
         columns["explained_quantity"] = pa.array([a.quantity for a in answers], pa.string())
-        columns |= {f"ledger/{entry}": pa.array([getattr(a, entry) for a in answers]) for entry in LEDGER}
+        columns |= {
+            f"ledger/{entry}": pa.array([None if a.not_explained else getattr(a, entry) for a in answers], pa.float64())
+            for entry in LEDGER
+        }
+        if "not_explained" in self.answers.names:
+            columns["not_explained"] = pa.array([a.not_explained or None for a in answers], pa.string())
         columns["warning"] = pa.array([a.warning or None for a in answers], pa.string())
         for field in self.answers:
             kind, _, name = field.name.partition("/")
@@ -62,7 +67,8 @@ class Format:
                 columns[field.name] = pa.array([row.tokens.get(name) for row in rows], field.type)
             elif kind in ("relevance", "output", "standard_error"):
                 parts = [getattr(a, "outputs" if kind == "output" else kind)[name] for a in answers]
-                columns[field.name] = nested(parts, field.type)
+                missing = np.array([bool(a.not_explained) and kind != "output" for a in answers])
+                columns[field.name] = nested(parts, field.type, missing)
         return pa.Table.from_arrays([columns[field.name] for field in self.answers], schema=self.answers)
 
     def failure_table(self, key: Key, at: Sequence[int], failures: Sequence[Unusable]) -> pa.Table:
@@ -92,14 +98,15 @@ def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
             columns[f"standard_error/{name}"] = _list(levels, number)
         if name in feed.texts:
             columns[f"tokens/{name}"] = pa.list_(pa.string())
+    columns |= {"not_explained": pa.string()} if explainer.condition else {}
     columns["warning"] = pa.string()
     return Format(
         pa.schema(columns.items()), pa.schema([*origin.items(), ("error", pa.string()), ("reason", pa.string())])
     )
 
 
-def nested(arrays: Sequence[Array], kind: pa.DataType) -> pa.Array:
-    """Returns one entry per array, with as many list levels as the arrays have axes."""
+def nested(arrays: Sequence[Array], kind: pa.DataType, missing: Array) -> pa.Array:
+    """Returns one entry per array, with as many list levels as the arrays have axes. missing: which ones are null."""
     levels = 0
     while pa.types.is_list(kind):
         kind, levels = kind.value_type, levels + 1
@@ -108,7 +115,8 @@ def nested(arrays: Sequence[Array], kind: pa.DataType) -> pa.Array:
     for level in reversed(range(levels)):
         sizes = [np.full(int(np.prod(a.shape[:level])), a.shape[level], np.int64) for a in arrays]
         ends = np.cumsum(np.concatenate([[0], *sizes]))
-        column = pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), column)
+        null = pa.array(missing) if level == 0 and missing.any() else None
+        column = pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), column, mask=null)
     return column
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lstm_explain.cli.options import NOT_POSSIBLE, SOME_FAILED, THREAD_VARIABLES, AsJson, fail, pair
+from lstm_explain.cli.options import NOT_POSSIBLE, SOME_FAILED, THREAD_VARIABLES, AsJson, Condition, fail, pair
 from lstm_explain.kernels import cache
 
 
@@ -31,6 +31,7 @@ def batch(
             help="Several targets at once, separated by semicolons: a row of OUT for each row and target.",
         ),
     ] = None,
+    condition: Condition = "",
     column: Annotated[
         list[str] | None, typer.Option(metavar="INPUT=COLUMN", help="The column of an input, if their names differ.")
     ] = None,
@@ -74,7 +75,7 @@ def batch(
     columns = dict(pair(text, "--column") for text in column or ())
     if target is not None and targets is not None:
         raise typer.BadParameter("give --target or --targets, not both")
-    request = job.JobRequest(model, data, output, method, pairs, target, columns, key, shard_rows, targets)
+    request = job.JobRequest(model, data, output, method, pairs, target, columns, key, shard_rows, targets, condition)
     total = job.run(*job.prepare(request), workers, address, reference, as_reference=as_reference)
     if as_json:
         print(json.dumps(total.as_json()))

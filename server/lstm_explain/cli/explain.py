@@ -13,7 +13,7 @@ import typer
 
 from lstm_explain.cli.input_files import read_inputs, read_npy
 from lstm_explain.cli.opening import open_model, target_for, targets_for
-from lstm_explain.cli.options import AsJson, ModelPath, pair
+from lstm_explain.cli.options import AsJson, Condition, ModelPath, pair
 from lstm_explain.cli.progress_bar import runs_bar
 from lstm_explain.kernels import cache
 
@@ -70,6 +70,7 @@ def explain(
     batch_axis: Annotated[
         str | None, typer.Option(help="The axis of samples in the output, or none; default: that of model.yaml, or 0.")
     ] = None,
+    condition: Condition = "",
     capture: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An inner value to explain too.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write every array there.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with heatmaps there.")] = None,
@@ -96,10 +97,10 @@ def explain(
     explanation: Explanation | Explanations
     with runs_bar(chosen.name) as progress:
         if targets is None:
-            explanation = loaded.explain(arrays, chosen, aim, capture or (), progress)
+            explanation = loaded.explain(arrays, chosen, aim, capture or (), progress, condition)
         else:
             aims = targets_for(served, loaded, targets, batch_axis)
-            explanation = loaded.explain_many(arrays, chosen, aims, capture or (), progress)
+            explanation = loaded.explain_many(arrays, chosen, aims, capture or (), progress, condition)
     if out is not None:
         _write_npz(out, explanation)
     if html is not None:
@@ -141,6 +142,15 @@ def _warnings(explanation: Explanation | Explanations) -> Sequence[str]:
     return list(dict.fromkeys(warning for one in each for warning in one.warnings))
 
 
+def _not_explained(explanation: Explanation | Explanations) -> list[Any]:
+    """Returns why samples are not explained: one text per sample, in a list per target if there are several; empty
+    where no condition was given.
+    """
+    if isinstance(explanation, list):
+        return [list(one.not_explained) for one in explanation if one.not_explained]
+    return list(explanation.not_explained)
+
+
 def _arrays(given: Explanation | Explanations) -> dict[str, Any]:
     """Returns every array, by its name in the .npz file. Those of several targets have an axis of targets in front."""
     from lstm_explain.several import joined
@@ -163,8 +173,9 @@ def _arrays(given: Explanation | Explanations) -> dict[str, Any]:
 
 
 def _write_npz(path: Path, explanation: Explanation | Explanations) -> None:
-    """Writes the arrays, and as text `explained_quantity` and `warnings`, which is empty for a sound answer. For
-    several targets, `explained_quantity` and `targets` (such as `logits:3`) have one text per target.
+    """Writes the arrays, and as text `explained_quantity`, `warnings`, which is empty for a sound answer, and, with a
+    condition, `not_explained`. For several targets, `explained_quantity`, `not_explained` and `targets` (such as
+    `logits:3`) have an entry per target.
     """
     import numpy as np
 
@@ -176,11 +187,14 @@ def _write_npz(path: Path, explanation: Explanation | Explanations) -> None:
         texts["targets"] = np.array([text_of(one.target) for one in explanation], np.str_)
     else:
         texts["explained_quantity"] = np.array(explanation.explained_quantity)
+    if reasons := _not_explained(explanation):
+        texts["not_explained"] = np.array(reasons, np.str_)
     with path.open("wb") as file:  # savez would add a suffix to a path without one
         np.savez(file, **texts, **_arrays(explanation))
 
 
 def _summary(explanation: Explanation | Explanations) -> dict[str, Any]:
+    from lstm_explain.repository.as_json import listed
     from lstm_explain.target import text_of
 
     several = isinstance(explanation, list)
@@ -193,7 +207,8 @@ def _summary(explanation: Explanation | Explanations) -> dict[str, Any]:
         "method": {"name": each[0].method.name, **_json_parameters(each[0].method)},
         "warnings": list(_warnings(explanation)),
         **(own if several else {"explained_quantity": each[0].explained_quantity}),
-        **{key: array.tolist() for key, array in _arrays(explanation).items()},
+        **({"not_explained": reasons} if (reasons := _not_explained(explanation)) else {}),
+        **{key: listed(array) for key, array in _arrays(explanation).items()},
     }
 
 

@@ -25,6 +25,13 @@ ModelPath = Annotated[
     Path,
     typer.Argument(metavar="MODEL", help="The model's file, or its folder in a repository, whose model.yaml counts."),
 ]
+Condition = Annotated[
+    str,
+    typer.Option(
+        metavar="'probability > 0.8'|'class is A'|'change > 5 from 12.5'",
+        help="Explain only where the prediction meets this; clauses are joined by `and`. Default: everywhere.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

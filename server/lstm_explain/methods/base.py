@@ -114,6 +114,11 @@ class Method:
         """Whether its answers have one."""
         return False
 
+    @property
+    def explains_probability(self) -> bool:
+        """Whether the explained value is the output converted to a probability, whatever the target says."""
+        return False
+
     def kept_beside(self, names: Collection[str]) -> dict[str, Any]:
         """The parameters that stay where those in `names` are replaced; without those that `names` exclude."""
         return {name: value for name, value in self.parameters().items() if name not in names}

@@ -81,11 +81,15 @@ class Occlusion(BaselineMethod):
     def memory(self, cost: Cost) -> float:
         return cost.of_predictions()
 
+    @property
+    def explains_probability(self) -> bool:
+        return self.of == "probability"
+
     def explain(self, tools: MethodTools) -> Attribution:
         """Runs the model once per window, which is a single unit unless the units are steps, and once with everything
         replaced, for the ledger.
         """
-        scores = tools.scores(self.over) if self.of == "score" else tools.probabilities(self.name, self.over)
+        scores = tools.probabilities(self.name, self.over) if self.explains_probability else tools.scores(self.over)
         return tools.compared_with(
             self.baseline, scores, lambda baseline, _: self._compared(tools.player_set(scores, baseline, self.over))
         )

@@ -136,10 +136,12 @@ class Engine:
     def _specialise(self, key: Hashable, program: Program, done: ForwardPass, back: BackwardPass) -> None:
         self.known.add(key, program.specialised(done, back))
 
-    def output(self, inputs: Mapping[str, Array], question: Question, passes: Passes) -> Array:
-        """The question's output, from the forward pass of its explanation, which the function adds to `passes`."""
+    def values(self, inputs: Mapping[str, Array], question: Question, passes: Passes) -> Mapping[str, Array]:
+        """The values of the forward pass of the question's explanation, which the function adds to `passes`."""
         program = self.program(question.head, question.method, tuple(question.capture))
-        return _pass_of(program, inputs, None, passes).values[question.output]
+        axes = [target.batch_axis for target in question.targets[:1]]
+        known = self.known.specialised.get((program, *axes, *[array.shape for array in inputs.values()]))
+        return _pass_of(program, inputs, known, passes).values
 
     def program(self, head: Head, method: Method, capture: tuple[str, ...] = ()) -> Program:
         """The program for these arguments, compiled on first use. Raises UnsupportedOperator, MethodError."""

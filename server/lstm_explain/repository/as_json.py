@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lstm_explain.methods import Method
 from lstm_explain.methods.background import Background
@@ -39,3 +40,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def listed(array: npt.NDArray[Any]) -> Any:
+    """Returns nested lists, with None for NaN, which JSON does not have."""
+    if array.dtype.kind != "f" or not np.isnan(array).any():
+        return array.tolist()
+    numbers = array.astype(object)
+    numbers[np.isnan(array)] = None
+    return numbers.tolist()

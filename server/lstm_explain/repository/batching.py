@@ -79,6 +79,7 @@ class RequestBatching:
         if (
             request.capture
             or request.targets
+            or request.condition
             or target.weights is not None
             or target.measure is not None
             or target.batch_axis is None

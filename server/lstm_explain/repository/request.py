@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from lstm_explain.condition import Condition
 from lstm_explain.methods.base import Method
 from lstm_explain.target import Target
 from lstm_explain.target_sets import TargetSet
@@ -23,7 +24,7 @@ class ModelRequest:
     targets: several at once; if there are any, `target` does not count.
     inputs: text as object arrays of str, until it becomes tokens. method: None for a prediction. tokens: by text input,
     the tokens in the shape of the input's relevance, as an object array of str. receipt: whether the answer comes with
-    a signed receipt.
+    a signed receipt. condition: what a sample's prediction must meet to be explained.
     """
 
     inputs: Mapping[str, Array]
@@ -33,3 +34,4 @@ class ModelRequest:
     capture: tuple[str, ...] = ()
     tokens: dict[str, Array] = field(default_factory=dict)
     receipt: bool = False
+    condition: Condition | None = None

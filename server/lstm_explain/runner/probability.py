@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,15 +14,19 @@ from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.scores import Scores
 
 
-def probabilities(task: ExplainTask, method: str, *, begin_alike: bool) -> Scores:
+def probabilities(
+    task: ExplainTask, method: str, *, begin_alike: bool = False, values: Mapping[str, Array] | None = None
+) -> Scores:
     """Scores of the output itself where it is a probability, otherwise of its Softmax.
 
-    method: named in the MethodError where the output has no classes. begin_alike: see Scores.
+    method: named in the MethodError where the output has no classes. begin_alike, values: see Scores.
     """
     head = Head(task.output, ())
     whole = ExplainTask(task.runner, task.inputs, task.output, head, task.target)
     activation = task.runner.cached(_activation, task.runner.engine.graph, task.output)
-    return Scores(whole, _link(activation, task.output, task.target.batch_axis, method), begin_alike=begin_alike)
+    return Scores(
+        whole, _link(activation, task.output, task.target.batch_axis, method), begin_alike=begin_alike, values=values
+    )
 
 
 def _activation(graph: Graph, output: str) -> str:

@@ -27,16 +27,22 @@ BASELINE = "(baseline)"  # the entry of the ledger for the score of the baseline
 class Scores:
     """The explained value of changed inputs, for the target of the unchanged inputs.
 
-    link: applied to the values of the output; the head is then the output itself.
+    link: applied to the values of the output; the head is then the output itself. values: of the unchanged inputs,
+    where they are known.
     """
 
     def __init__(
-        self, task: ExplainTask, link: Callable[[Array], Array] | None = None, *, begin_alike: bool = False
+        self,
+        task: ExplainTask,
+        link: Callable[[Array], Array] | None = None,
+        *,
+        begin_alike: bool = False,
+        values: Mapping[str, Array] | None = None,
     ) -> None:
         self.task, self.link = task, link
         long = begin_alike and steps_in(task) >= LONG
         self._prediction = task.runner.prediction(task.head) if long else None
-        self.values = self._predict(task.inputs, 1)
+        self.values: Mapping[str, Array] = self._predict(task.inputs, 1) if values is None else values
         self.selection: Selection = select(task.target, self.values[task.output], task.output)
         self.explained = self.of(self.values, 1)[0]
 

@@ -163,6 +163,9 @@ struct Request {
   std::vector<TargetSet> targets{};
   /// Asks for a receipt of the answer. The server needs a key to sign it.
   bool receipt{};
+  /// What the prediction of a sample must meet to be explained, such as "probability > 0.8" or "class is positive and
+  /// explained > 3". Other samples are only predicted; Result::not_explained says why.
+  std::string condition{};
 
   template <class Message, class Write>
   void write(Message* message, Write write) const {
@@ -174,6 +177,7 @@ struct Request {
     write(capture, "capture", message->mutable_capture());
     for (const TargetSet& set : targets) write(set, message->add_targets());
     message->set_receipt(receipt);
+    write(condition, "condition", message->mutable_condition());
   }
 };
 
@@ -231,6 +235,9 @@ struct Result {
   std::string explained_quantity;
   /// A signed record of the answer, if the request asked for one, which `lstm-explain verify` checks; otherwise empty.
   std::string receipt;
+  /// For a request with a condition, one text per sample: why it is not explained, or empty. The relevance and ledger
+  /// of such a sample are NaN.
+  std::vector<std::string> not_explained;
 
   template <class Message, class Read>
   void read(const Message& message, Read read) {
@@ -248,6 +255,7 @@ struct Result {
     read(message.warnings(), warnings);
     read(message.explained_quantity(), explained_quantity);
     read(message.receipt(), receipt);
+    read(message.not_explained(), not_explained);
   }
 };
 

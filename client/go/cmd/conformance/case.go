@@ -23,6 +23,7 @@ type request struct {
 	Targets        []targetSet
 	Capture        []string
 	Receipt        bool
+	Condition      string
 	Deadline       int `json:"deadline_ms"`
 	Cancel         int `json:"cancel_after_ms"`
 }
@@ -69,6 +70,8 @@ type expectation struct {
 	Warnings []string
 	// Receipt is a part of the receipt; empty: there must be none; nil: anything.
 	Receipt  *string
+	// NotExplained are the reasons that the response must have; nil accepts any.
+	NotExplained []string `json:"not_explained"`
 	Quantity *string `json:"explained_quantity"`
 	// Results are those of several targets. Singles are targets that, each asked alone, have the same relevance.
 	Results []expectation

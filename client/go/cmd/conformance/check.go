@@ -54,6 +54,9 @@ func (w expectation) check(received *lx.Result) error {
 	if w.Quantity != nil && received.ExplainedQuantity != *w.Quantity {
 		return fmt.Errorf("explained_quantity: %q received, expected %q", received.ExplainedQuantity, *w.Quantity)
 	}
+	if w.NotExplained != nil && !slices.Equal(received.NotExplained, w.NotExplained) {
+		return fmt.Errorf("not_explained: %q received, expected %q", received.NotExplained, w.NotExplained)
+	}
 	if part := w.Receipt; part != nil {
 		if (received.Receipt == "") != (*part == "") || !strings.Contains(received.Receipt, *part) {
 			return fmt.Errorf("receipt: %q received, expected %q", received.Receipt, *part)

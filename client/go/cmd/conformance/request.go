@@ -54,7 +54,8 @@ func buildAll(tensors map[string]tensor) (map[string]lx.Tensor, error) {
 }
 
 func (r request) build(id string) (lx.Request, error) {
-	out := lx.Request{Model: r.Model, Version: r.Version, Capture: r.Capture, Receipt: r.Receipt, ID: id}
+	out := lx.Request{Model: r.Model, Version: r.Version, Capture: r.Capture, Receipt: r.Receipt,
+		Condition: r.Condition, ID: id}
 	var err error
 	if out.Inputs, err = buildAll(r.Inputs); err != nil {
 		return out, err

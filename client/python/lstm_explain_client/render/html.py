@@ -50,6 +50,8 @@ STYLE = """<style>
 .lx-side{display:flex;flex-wrap:wrap;gap:0 3rem;align-items:flex-start}
 .lx-warnings{list-style:none;margin:.4em 0;padding:.45em .8em;border-left:4px solid rgb(196,116,0);
  background:rgba(240,150,0,.14);overflow-wrap:anywhere}
+.lx-left-out{margin:.4em 0;padding:.45em .8em;border-left:4px solid rgba(128,128,128,.6);
+ background:rgba(128,128,128,.1);overflow-wrap:anywhere}
 .lx details{margin:.5em 0;font-size:.95em}
 .lx summary{cursor:pointer;font-size:.86em}
 @media (forced-colors:active){.lx *{forced-color-adjust:none}}

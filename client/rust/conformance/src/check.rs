@@ -98,6 +98,11 @@ fn explanation(want: &Value, received: &Explanation) -> Result<Hashes, Failure> 
     arrays(want, "captured", &received.captured)?;
     arrays(want, "tokens", &received.tokens)?;
     arrays(want, "standard_error", &received.standard_error)?;
+    if let Some(reasons) = want.get("not_explained").and_then(Value::as_array) {
+        if !reasons.iter().map(Value::as_str).eq(received.not_explained.iter().map(|reason| Some(reason.as_str()))) {
+            return Err(format!("not_explained: {:?} received, expected {reasons:?}", received.not_explained).into());
+        }
+    }
     if let Some(part) = want.get("receipt").and_then(Value::as_str) {
         if received.receipt.is_empty() != part.is_empty() || !received.receipt.contains(part) {
             return Err(format!("the receipt {:?} received, expected {part:?}", received.receipt).into());

@@ -30,6 +30,9 @@ pub fn explain(request: &Value) -> Result<Explain, Failure> {
     if request["receipt"].as_bool() == Some(true) {
         explain = explain.receipt();
     }
+    if let Some(condition) = request["condition"].as_str() {
+        explain = explain.condition(condition);
+    }
     if let Some(milliseconds) = request["deadline_ms"].as_u64() {
         explain = explain.timeout(Duration::from_millis(milliseconds));
     }

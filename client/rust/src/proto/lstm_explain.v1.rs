@@ -593,6 +593,14 @@ pub struct ExplainRequest {
     /// Asks for a receipt of the answer. FAILED_PRECONDITION where the server has no key to sign it with (--receipt-key).
     #[prost(bool, tag = "9")]
     pub receipt: bool,
+    /// What the prediction of a sample must meet to be explained, as text. All other samples are only predicted, which
+    /// takes a forward pass; their relevance and ledger are NaN, and `not_explained` says why. Clauses, joined by `and`:
+    /// `probability > 0.8` and `explained <= -1.5` (of the target; also `>=`, `<`), `class is positive`, `class is 0 or 2`,
+    /// `class is not negative` (the largest entry of the output, by name or position), `change > 5 from 12.5` (the
+    /// magnitude of the change of `explained` from a number, or from one per sample: `from 12.5, 13.1`), `change of
+    /// probability > 0.1 from 0.4`. For a request with `targets`, each target is judged by itself.
+    #[prost(string, tag = "10")]
+    pub condition: ::prost::alloc::string::String,
 }
 /// Accounts for the whole explained value of each sample:
 /// explained = inputs + initial_states + absorbed + residual.
@@ -642,6 +650,9 @@ pub struct TargetAnswer {
     /// As in ExplainResponse.
     #[prost(int32, repeated, tag = "4")]
     pub steps_used: ::prost::alloc::vec::Vec<i32>,
+    /// As in ExplainResponse.
+    #[prost(string, repeated, tag = "5")]
+    pub not_explained: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// An explanation of one batch, with the prediction that it explains.
 ///
@@ -706,6 +717,11 @@ pub struct ExplainResponse {
     /// JSON, whose payload is an in-toto statement. `lstm-explain verify` checks it.
     #[prost(string, tag = "16")]
     pub receipt: ::prost::alloc::string::String,
+    /// For a request with `condition`, one text per sample: why it is not explained, such as
+    /// `probability 0.31 of "positive" is not above 0.8`; empty for a sample that is explained. `explained` is filled in
+    /// for all samples. Empty for a request with `targets`.
+    #[prost(string, repeated, tag = "17")]
+    pub not_explained: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainStreamRequest {

@@ -87,6 +87,8 @@ class AuditLog:
             else:
                 target = _targets(request, note.targets)
                 more += f', "method": {_described(request.method, most)}, "target": {_quoted(target, most)}'
+                if request.condition is not None:
+                    more += f', "condition": {_quoted(str(request.condition), most)}, "left_out": {note.left_out}'
             if self._with_inputs:
                 more += f', "inputs": {json.dumps({name: _array(value) for name, value in request.inputs.items()})}'
         who = _who(origin.caller, origin.subject, origin.peer, origin.face, most)

@@ -33,15 +33,17 @@ class RequestNote:
 
     model, version: as the caller named them, until it is known which version answers. item: the id of a request in a
     stream. targets: those that the answer explains. error: the message of the error that the caller received.
+    left_out: the samples that a condition left unexplained, for all targets.
     """
 
-    __slots__ = ("change", "digest", "error", "item", "model", "request", "targets", "version")
+    __slots__ = ("change", "digest", "error", "item", "left_out", "model", "request", "targets", "version")
 
     def __init__(self, model: str = "", version: str = "", item: str = "") -> None:
         self.model, self.version, self.item = model, version, item
         self.digest = self.error = self.change = ""
         self.request: ModelRequest | None = None
         self.targets: Sequence[Target] = ()
+        self.left_out = 0
 
     def name(self, model: str, version: str) -> None:
         """Notes the model and version that the caller named."""

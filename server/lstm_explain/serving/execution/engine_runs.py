@@ -43,15 +43,16 @@ class EngineRuns:
                     run.answer = model.predict(request.inputs)
             elif request.targets:
                 run.answer = model.explain_many(
-                    request.inputs, request.method, request.targets, request.capture, job.progress
+                    request.inputs, request.method, request.targets, request.capture, job.progress, request.condition
                 )
             else:
                 run.answer = model.explain(
-                    request.inputs, request.method, request.target, request.capture, job.progress
+                    request.inputs, request.method, request.target, request.capture, job.progress, request.condition
                 )
         job.parts, job.company = run.scope.timings, 1
         job.answer, job.error = run.answer, run.error
-        if run.error is None and not request.targets:  # several targets take less time than the same number of requests
+        # Several targets take less time than the same number of requests, and a condition may leave most of the work.
+        if run.error is None and not request.targets and request.condition is None:
             job.served.latency.record(request.method, job.units, run.seconds)
 
     def together(self, jobs: list[Job]) -> None:

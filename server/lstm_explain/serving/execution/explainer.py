@@ -291,7 +291,9 @@ class Explainer:
         job.note.targets = [explanation.target for explanation in answers]
         for explanation in answers:
             self._metrics.explained(explanation)
-        if self._drift is not None and not job.request.targets:
+        job.note.left_out = sum(sum(map(bool, explanation.not_explained)) for explanation in answers)
+        # What a condition selects is no fair sample of the requests.
+        if self._drift is not None and not job.request.targets and job.request.condition is None:
             self._drift.explained(job.served, job.request, job.answer)
         if job.request.receipt and self._receipt_of is not None:
             job.receipt = self._receipt_of(job)

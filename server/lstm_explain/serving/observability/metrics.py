@@ -83,6 +83,11 @@ class Metrics:
             "lstm_explain_requests_together", "Requests per run, for runs that answer several requests.", buckets=SIZES,
             registry=registry,
         )  # fmt: skip
+        self.left_out = Counter(
+            "lstm_explain_left_out",
+            "Samples (per target) that were predicted and not explained, because they do not meet a condition.",
+            registry=registry,
+        )
         residual = "Largest residual of the ledger, relative to the explained value."
         self.residual = Children(
             Histogram("lstm_explain_residual", residual, ["method"], buckets=RESIDUALS, registry=registry)
@@ -170,6 +175,14 @@ class Metrics:
         """Counts the samples and the residual of an explanation."""
         explained, residual = explanation.explained.tolist(), explanation.ledger.residual.tolist()
         self.batch.observe(len(explained))
+        if explanation.not_explained:
+            left_out = list(map(bool, explanation.not_explained))
+            self.left_out.inc(sum(left_out))
+            explained, residual = (
+                [v for v, out in zip(a, left_out, strict=True) if not out] for a in (explained, residual)
+            )
+            if all(left_out):
+                return
         shares = (abs(rest) / max(abs(value), TINY) for rest, value in zip(residual, explained, strict=True))
         self.residual[(explanation.method.name,)].observe(max(shares, default=0.0))
 

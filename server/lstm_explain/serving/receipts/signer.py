@@ -23,7 +23,9 @@ class ReceiptSigner:
         """Returns the receipt of an answered job."""
         request = job.request
         explanations = job.answer if request.targets else [job.answer]
-        answered = Answered(job.served, request.inputs, explanations, bool(request.targets), request.capture)
+        answered = Answered(
+            job.served, request.inputs, explanations, bool(request.targets), request.capture, request.condition
+        )
         time = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         content = statement(answered, job.request_id, time, self._key.public)
         return self._key.sign(json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode())

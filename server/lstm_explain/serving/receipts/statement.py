@@ -17,11 +17,13 @@ import numpy.typing as npt
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from lstm_explain.condition import Condition, parse_condition
 from lstm_explain.inputs import check_inputs
 from lstm_explain.methods import METHODS, Method
 from lstm_explain.methods.background import Background
 from lstm_explain.methods.base import BaselineMethod
 from lstm_explain.model import Explanation
+from lstm_explain.repository.as_json import listed
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving.receipts.environment import environment
 from lstm_explain.serving.wire.methods import from_method, to_method
@@ -46,6 +48,7 @@ class Answered:
     explanations: Sequence[Explanation]
     several: bool
     capture: tuple[str, ...] = ()
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Asked:
     targets: list[Target]
     several: bool
     capture: tuple[str, ...]
+    condition: Condition | None
 
 
 def statement(answered: Answered, request_id: str, time: str, public_key: str) -> dict[str, Any]:
@@ -81,12 +85,20 @@ def statement(answered: Answered, request_id: str, time: str, public_key: str) -
             "targets": [_plain(_target_message(e.target, len(e.explained))) for e in answered.explanations],
             "several": answered.several,
             "capture": list(answered.capture),
+            **_of_condition(answered),
             "explained": numbers.explained.tolist(),
-            "ledger": {part: getattr(numbers.ledger, part).tolist() for part in LEDGER},
+            "ledger": {part: listed(getattr(numbers.ledger, part)) for part in LEDGER},
             "warnings": list(numbers.warnings),
             "environment": environment(),
         },
     }
+
+
+def _of_condition(answered: Answered) -> dict[str, Any]:
+    if answered.condition is None:
+        return {}
+    reasons = [list(one.not_explained) for one in answered.explanations]
+    return {"condition": str(answered.condition), "notExplained": reasons}
 
 
 def arrays_of(answered: Answered) -> dict[str, Array]:
@@ -128,7 +140,8 @@ def asked(predicate: Mapping[str, Any], served: ServedModel) -> Asked:
     for one in predicate["targets"]:
         target = to_target(json_format.ParseDict(one, explanation_pb2.Target()), Target(), served.model.outputs)
         targets.append(target)
-    return Asked(method, targets, bool(predicate["several"]), tuple(predicate["capture"]))
+    condition = parse_condition(predicate.get("condition", ""))
+    return Asked(method, targets, bool(predicate["several"]), tuple(predicate["capture"]), condition)
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -80,10 +80,15 @@ def _verify(
     _check_arrays(subjects, {f"relevance/{name}": array for name, array in relevance.items()}, "", part=True)
     request = asked(predicate, served)
     if request.several:
-        answers = list(served.model.explain_many(given, request.method, request.targets, request.capture))
+        answers = list(
+            served.model.explain_many(
+                given, request.method, request.targets, request.capture, condition=request.condition
+            )
+        )
     else:
-        answers = [served.model.explain(given, request.method, request.targets[0], request.capture)]
-    answered = Answered(served, given, answers, request.several, request.capture)
+        target, condition = request.targets[0], request.condition
+        answers = [served.model.explain(given, request.method, target, request.capture, condition=condition)]
+    answered = Answered(served, given, answers, request.several, request.capture, request.condition)
     arrays = arrays_of(answered)
     found = _by_name(described(arrays))
     apart = tuple(differences(predicate["environment"], environment()))
@@ -152,11 +157,15 @@ def _ledger_difference(recorded: Mapping[str, Any], computed: Mapping[str, Array
         raise Altered(
             f"the ledger of the receipt has the shape {list(before.shape[1:])}, expected {list(now.shape[1:])}"
         )
+    if not np.array_equal(np.isnan(before), np.isnan(now)):
+        raise Altered("computed again, other samples meet the condition")
+    before, now = np.nan_to_num(before), np.nan_to_num(now)  # of samples that a condition left out
     scale = np.maximum(np.abs(before).max(axis=0), np.abs(now).max(axis=0))
     return float((np.abs(before - now).max(axis=0) / np.where(scale > 0, scale, 1)).max(initial=0.0))
 
 
 def _difference(before: Array, now: Array) -> float:
     """Returns the largest difference of two arrays, in shares of the largest element."""
+    before, now = np.nan_to_num(before), np.nan_to_num(now)
     scale = max(float(np.abs(before).max(initial=0.0)), float(np.abs(now).max(initial=0.0)))
     return float(np.abs(before.astype(np.float64) - now).max(initial=0.0)) / scale if scale > 0 else 0.0

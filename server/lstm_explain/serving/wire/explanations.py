@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_explain.condition import parse_condition
 from lstm_explain.errors import MethodError, TargetError
 from lstm_explain.inputs import probe_inputs
 from lstm_explain.ledger import Ledger
@@ -38,6 +39,7 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Mo
         targets=to_targets(request.targets, served.default_target, served.model.outputs),
         capture=tuple(request.capture),
         receipt=request.receipt,
+        condition=parse_condition(request.condition),
     )
 
 
@@ -90,6 +92,7 @@ def from_explanation(
         "warnings": explanation.warnings,
         "explained_quantity": explanation.explained_quantity,
         "steps_used": [] if explanation.steps_used is None else explanation.steps_used.tolist(),
+        "not_explained": explanation.not_explained,
     }
     return explanation_pb2.ExplainResponse(**fields)
 
@@ -120,6 +123,7 @@ def from_explanations(
                 warnings=one.warnings,
                 explained_quantity=one.explained_quantity,
                 steps_used=[] if one.steps_used is None else one.steps_used.tolist(),
+                not_explained=one.not_explained,
             )
             for one in explanations
         ],

@@ -13,6 +13,8 @@ explain_contrast        a whole number, or text: `3`, `1,0`
 explain_batch_axis      a whole number, or `none`
 explain_pre_activation  true or false
 explain_receipt         true asks for a receipt of the answer
+explain_condition       text: what the prediction of a sample must meet to be explained, such as `probability > 0.8`, as
+                        in lstm_explain.v1.ExplainRequest
 explain_<parameter>     a parameter of the method. It may be text too, for clients that cannot send a float, and for
                         values of several numbers: `[0, 0.5]`, `0.1,0.01`, `2:5`,
                         `dense=gamma(0.25); first=z_box(-1, 1)`
@@ -24,6 +26,8 @@ warnings                a JSON list of strings with reasons not to rely on the a
 explained_quantity      how the explained value relates to the target's output, as in lstm_explain.v1.ExplainResponse
 targets                 for several targets: a JSON list with an object per target: `output`, `indices`, `warnings`,
                         `explained_quantity`
+not_explained           for explain_condition: a JSON list with a string per sample: why it is not explained, or empty.
+                        For several targets, it is in `targets`
 receipt                 for explain_receipt: a DSSE envelope in JSON, as in lstm_explain.v1.ExplainResponse
 """
 
@@ -37,6 +41,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_explain.condition import Condition, parse_condition
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
 from lstm_explain.methods import Method
 from lstm_explain.model import Explanation
@@ -60,9 +65,10 @@ PLATFORM = "onnx_onnxv1"
 RELEVANCE, TOKENS, LEDGER, EXPLAINED = "relevance:", "tokens:", "ledger:", "explained"
 STANDARD_ERROR = "standard_error:"
 WARNINGS, QUANTITY, TARGETS, RECEIPT = "warnings", "explained_quantity", "targets", "receipt"
+CONDITION, NOT_EXPLAINED = "condition", "not_explained"
 LEDGER_PARTS = ("inputs", "initial_states", "absorbed", "residual")
 _TARGET = ("target", "targets", "contrast", "batch_axis", "pre_activation")
-_NOT_OF_THE_METHOD = (*_TARGET, RECEIPT)
+_NOT_OF_THE_METHOD = (*_TARGET, RECEIPT, CONDITION)
 
 
 def wants_explanation(request: pb.ModelInferRequest) -> bool:
@@ -79,6 +85,7 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Mo
         target=_target(values, served) or served.default_target,
         targets=_targets(values, served),
         receipt=RECEIPT in values and _flag(RECEIPT, values[RECEIPT]),
+        condition=_condition(values.get(CONDITION, "")),
     )
     texts = [name for name, array in query.inputs.items() if array.dtype == object]
     explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in texts)]
@@ -131,6 +138,8 @@ def from_inference_answer(request: pb.ModelInferRequest, job: Job) -> pb.ModelIn
     response.parameters[QUANTITY].string_param = quantities.pop() if len(quantities) == 1 else ""
     if job.request.targets:
         response.parameters[TARGETS].string_param = json.dumps([_described(one) for one in several], ensure_ascii=False)
+    elif job.request.condition is not None:
+        response.parameters[NOT_EXPLAINED].string_param = json.dumps(several[0].not_explained, ensure_ascii=False)
     if job.receipt:
         response.parameters[RECEIPT].string_param = job.receipt
     return response
@@ -143,6 +152,7 @@ def _described(explanation: Explanation) -> dict[str, Any]:
         "indices": None if target.index is None else np.asarray(target.index).tolist(),
         "warnings": explanation.warnings,
         "explained_quantity": explanation.explained_quantity,
+        **({NOT_EXPLAINED: explanation.not_explained} if explanation.not_explained else {}),
     }
 
 
@@ -188,6 +198,12 @@ def _method(request: pb.ModelInferRequest, values: Mapping[str, Any], default: M
     return override_from_text(
         default, name, {key: value for key, value in values.items() if key not in _NOT_OF_THE_METHOD}
     )
+
+
+def _condition(value: Any) -> Condition | None:
+    if not isinstance(value, str):
+        raise InputError(f"{PREFIX}{CONDITION} must be text, not {value!r}", field=CONDITION)
+    return parse_condition(value)
 
 
 def _target(values: Mapping[str, Any], served: ServedModel) -> Target:

@@ -39,6 +39,9 @@ final class Asked {
     if (said.has("receipt") && said.get("receipt").getAsBoolean()) {
       out = out.withReceipt();
     }
+    if (said.has("condition")) {
+      out = out.condition(text(said, "condition"));
+    }
     if (said.has("method")) {
       out = out.method(method(said.getAsJsonObject("method")));
     }

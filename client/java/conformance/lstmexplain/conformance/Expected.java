@@ -46,6 +46,12 @@ final class Expected {
       Wrong.unlessEqual(
           "explained_quantity", actual.explainedQuantity(), Asked.text(expected, "explained_quantity"));
     }
+    if (expected.has("not_explained")) {
+      Wrong.unlessEqual(
+          "not_explained",
+          actual.notExplained(),
+          List.of(Asked.strings(expected.getAsJsonArray("not_explained"))));
+    }
     if (expected.has("receipt")) {
       String part = Asked.text(expected, "receipt");
       Wrong.unless(

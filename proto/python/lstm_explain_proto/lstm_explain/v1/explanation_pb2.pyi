@@ -77,7 +77,7 @@ class Every(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., axis: _Optional[int] = ..., entries: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "version", "inputs", "target", "method", "capture", "parameters", "targets", "receipt")
+    __slots__ = ("model", "version", "inputs", "target", "method", "capture", "parameters", "targets", "receipt", "condition")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,7 @@ class ExplainRequest(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
@@ -103,7 +104,8 @@ class ExplainRequest(_message.Message):
     parameters: _containers.ScalarMap[str, str]
     targets: _containers.RepeatedCompositeFieldContainer[TargetSet]
     receipt: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., targets: _Optional[_Iterable[_Union[TargetSet, _Mapping]]] = ..., receipt: bool = ...) -> None: ...
+    condition: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., targets: _Optional[_Iterable[_Union[TargetSet, _Mapping]]] = ..., receipt: bool = ..., condition: _Optional[str] = ...) -> None: ...
 
 class Ledger(_message.Message):
     __slots__ = ("inputs", "initial_states", "absorbed", "residual", "by_node")
@@ -128,19 +130,21 @@ class NodeShare(_message.Message):
     def __init__(self, node: _Optional[str] = ..., absorbed: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class TargetAnswer(_message.Message):
-    __slots__ = ("target", "warnings", "explained_quantity", "steps_used")
+    __slots__ = ("target", "warnings", "explained_quantity", "steps_used", "not_explained")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     EXPLAINED_QUANTITY_FIELD_NUMBER: _ClassVar[int]
     STEPS_USED_FIELD_NUMBER: _ClassVar[int]
+    NOT_EXPLAINED_FIELD_NUMBER: _ClassVar[int]
     target: Target
     warnings: _containers.RepeatedScalarFieldContainer[str]
     explained_quantity: str
     steps_used: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ...) -> None: ...
+    not_explained: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ..., not_explained: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens", "standard_error", "warnings", "explained_quantity", "steps_used", "targets", "receipt")
+    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens", "standard_error", "warnings", "explained_quantity", "steps_used", "targets", "receipt", "not_explained")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +161,7 @@ class ExplainResponse(_message.Message):
     STEPS_USED_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    NOT_EXPLAINED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
@@ -173,7 +178,8 @@ class ExplainResponse(_message.Message):
     steps_used: _containers.RepeatedScalarFieldContainer[int]
     targets: _containers.RepeatedCompositeFieldContainer[TargetAnswer]
     receipt: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ..., targets: _Optional[_Iterable[_Union[TargetAnswer, _Mapping]]] = ..., receipt: _Optional[str] = ...) -> None: ...
+    not_explained: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ..., targets: _Optional[_Iterable[_Union[TargetAnswer, _Mapping]]] = ..., receipt: _Optional[str] = ..., not_explained: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainStreamRequest(_message.Message):
     __slots__ = ("id", "request", "progress")

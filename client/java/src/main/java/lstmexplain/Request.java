@@ -26,6 +26,8 @@ import java.util.Objects;
  *     from "0"
  * @param targets several targets instead of one, or empty
  * @param receipt whether to ask for a receipt of the answer; the server needs a key to sign it
+ * @param condition what the prediction of a sample must meet to be explained, such as {@code
+ *     "probability > 0.8"}; if empty, every sample is explained
  */
 public record Request(
     String model,
@@ -36,13 +38,15 @@ public record Request(
     List<String> capture,
     String id,
     List<TargetSet> targets,
-    boolean receipt) {
+    boolean receipt,
+    String condition) {
 
   /** Checks and copies the arguments. */
   public Request {
     Objects.requireNonNull(model, "model");
     Objects.requireNonNull(version, "version");
     Objects.requireNonNull(id, "id");
+    Objects.requireNonNull(condition, "condition");
     inputs = Wire.copy(inputs);
     capture = List.copyOf(capture);
     targets = List.copyOf(targets);
@@ -73,6 +77,20 @@ public record Request(
     this(model, version, inputs, method, target, capture, id, targets, false);
   }
 
+  /** A request without a condition. */
+  public Request(
+      String model,
+      String version,
+      Map<String, Tensor> inputs,
+      Method method,
+      Target target,
+      List<String> capture,
+      String id,
+      List<TargetSet> targets,
+      boolean receipt) {
+    this(model, version, inputs, method, target, capture, id, targets, receipt, "");
+  }
+
   /** Creates a request to this model, without inputs. */
   public static Request of(String model) {
     return new Request(model, "", Map.of(), null, null, List.of(), "");
@@ -80,14 +98,14 @@ public record Request(
 
   /** Selects the version of the model. */
   public Request version(String chosen) {
-    return new Request(model, chosen, inputs, method, target, capture, id, targets, receipt);
+    return new Request(model, chosen, inputs, method, target, capture, id, targets, receipt, condition);
   }
 
   /** Adds an input. */
   public Request input(String name, Tensor tensor) {
     Map<String, Tensor> more = new LinkedHashMap<>(inputs);
     more.put(Objects.requireNonNull(name, "name"), tensor);
-    return new Request(model, version, more, method, target, capture, id, targets, receipt);
+    return new Request(model, version, more, method, target, capture, id, targets, receipt, condition);
   }
 
   /** Adds an input of texts, one per sample, for a model with a tokenizer. */
@@ -97,12 +115,12 @@ public record Request(
 
   /** Selects the method. */
   public Request method(Method chosen) {
-    return new Request(model, version, inputs, chosen, target, capture, id, targets, receipt);
+    return new Request(model, version, inputs, chosen, target, capture, id, targets, receipt, condition);
   }
 
   /** Selects the target. */
   public Request target(Target chosen) {
-    return new Request(model, version, inputs, method, chosen, capture, id, targets, receipt);
+    return new Request(model, version, inputs, method, chosen, capture, id, targets, receipt, condition);
   }
 
   /**
@@ -110,23 +128,33 @@ public record Request(
    * Every} or {@link TargetSet#DEFAULT}.
    */
   public Request targets(TargetSet... chosen) {
-    return new Request(model, version, inputs, method, target, capture, id, List.of(chosen), receipt);
+    return new Request(model, version, inputs, method, target, capture, id, List.of(chosen), receipt, condition);
   }
 
   /** Requests the relevance of inner values too. */
   public Request capture(String... names) {
     List<String> more = new ArrayList<>(capture);
     more.addAll(List.of(names));
-    return new Request(model, version, inputs, method, target, more, id, targets, receipt);
+    return new Request(model, version, inputs, method, target, more, id, targets, receipt, condition);
   }
 
   /** Requests a signed record of the answer, which {@code lstm-explain verify} checks. */
   public Request withReceipt() {
-    return new Request(model, version, inputs, method, target, capture, id, targets, true);
+    return new Request(model, version, inputs, method, target, capture, id, targets, true, condition);
+  }
+
+  /**
+   * Explains only samples whose prediction meets this condition, such as {@code "probability > 0.8"}
+   * or {@code "class is positive and explained > 3"}. Other samples are only predicted; {@link
+   * Result#notExplained} says why.
+   */
+  public Request condition(String chosen) {
+    return new Request(
+        model, version, inputs, method, target, capture, id, targets, receipt, chosen);
   }
 
   /** Sets the id of the request. Its answer in a stream has the same id. */
   public Request id(String chosen) {
-    return new Request(model, version, inputs, method, target, capture, chosen, targets, receipt);
+    return new Request(model, version, inputs, method, target, capture, chosen, targets, receipt, condition);
   }
 }

@@ -30,6 +30,8 @@ import lstmexplain.v1.ExplainResponse;
  *     its LogSoftmax, Exp or Softplus) or "probability" (the output converted to a probability); empty if the server
  *     is older than this field
  * @param receipt a signed record of the answer, if the request asked for one; otherwise empty
+ * @param notExplained for a request with a condition, one text per sample: why it is not explained,
+ *     or empty; the relevance and ledger of such a sample are NaN
  */
 public record Result(
     String model,
@@ -45,7 +47,8 @@ public record Result(
     Target target,
     List<String> warnings,
     String explainedQuantity,
-    String receipt) {
+    String receipt,
+    List<String> notExplained) {
 
   static Result decode(ExplainResponse response) {
     return decode(
@@ -68,6 +71,7 @@ public record Result(
         Target.decode(response.getTarget()),
         List.copyOf(response.getWarningsList()),
         response.getExplainedQuantity(),
-        response.getReceipt());
+        response.getReceipt(),
+        List.copyOf(response.getNotExplainedList()));
   }
 }

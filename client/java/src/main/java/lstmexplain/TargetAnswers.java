@@ -63,6 +63,7 @@ final class TargetAnswers {
         .addAllWarnings(own.getWarningsList())
         .setExplainedQuantity(own.getExplainedQuantity())
         .setReceipt(response.getReceipt())
+        .addAllNotExplained(own.getNotExplainedList())
         .addAllStepsUsed(own.getStepsUsedList())
         .build();
   }

@@ -27,6 +27,7 @@ final class Wire {
             .addAllInputs(encode(request.inputs()))
             .addAllCapture(request.capture())
             .setReceipt(request.receipt())
+            .setCondition(request.condition())
             .addAllTargets(TargetSet.encode(request.targets()));
     if (request.method() != null) {
       out.setMethod(MethodWire.encode(request.method()));

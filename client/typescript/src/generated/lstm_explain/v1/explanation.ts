@@ -172,6 +172,15 @@ export interface ExplainRequest {
   targets: TargetSet[];
   /** Asks for a receipt of the answer. FAILED_PRECONDITION where the server has no key to sign it with (--receipt-key). */
   receipt: boolean;
+  /**
+   * What the prediction of a sample must meet to be explained, as text. All other samples are only predicted, which
+   * takes a forward pass; their relevance and ledger are NaN, and `not_explained` says why. Clauses, joined by `and`:
+   * `probability > 0.8` and `explained <= -1.5` (of the target; also `>=`, `<`), `class is positive`, `class is 0 or 2`,
+   * `class is not negative` (the largest entry of the output, by name or position), `change > 5 from 12.5` (the
+   * magnitude of the change of `explained` from a number, or from one per sample: `from 12.5, 13.1`), `change of
+   * probability > 0.1 from 0.4`. For a request with `targets`, each target is judged by itself.
+   */
+  condition: string;
 }
 
 export interface ExplainRequest_ParametersEntry {
@@ -231,6 +240,8 @@ export interface TargetAnswer {
   explainedQuantity: string;
   /** As in ExplainResponse. */
   stepsUsed: number[];
+  /** As in ExplainResponse. */
+  notExplained: string[];
 }
 
 /**
@@ -301,6 +312,12 @@ export interface ExplainResponse {
    * JSON, whose payload is an in-toto statement. `lstm-explain verify` checks it.
    */
   receipt: string;
+  /**
+   * For a request with `condition`, one text per sample: why it is not explained, such as
+   * `probability 0.31 of "positive" is not above 0.8`; empty for a sample that is explained. `explained` is filled in
+   * for all samples. Empty for a request with `targets`.
+   */
+  notExplained: string[];
 }
 
 export interface ExplainStreamRequest {
@@ -822,6 +839,7 @@ function createBaseExplainRequest(): ExplainRequest {
     parameters: {},
     targets: [],
     receipt: false,
+    condition: "",
   };
 }
 
@@ -853,6 +871,9 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
     }
     if (message.receipt !== false) {
       writer.uint32(72).bool(message.receipt);
+    }
+    if (message.condition !== "") {
+      writer.uint32(82).string(message.condition);
     }
     return writer;
   },
@@ -945,6 +966,14 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
             message.receipt = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.condition = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -983,6 +1012,7 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
     );
     message.targets = object.targets?.map((e) => TargetSet.fromPartial(e)) || [];
     message.receipt = object.receipt ?? false;
+    message.condition = object.condition ?? "";
     return message;
   },
 };
@@ -1237,7 +1267,7 @@ export const NodeShare: MessageFns<NodeShare> = {
 };
 
 function createBaseTargetAnswer(): TargetAnswer {
-  return { target: undefined, warnings: [], explainedQuantity: "", stepsUsed: [] };
+  return { target: undefined, warnings: [], explainedQuantity: "", stepsUsed: [], notExplained: [] };
 }
 
 export const TargetAnswer: MessageFns<TargetAnswer> = {
@@ -1257,6 +1287,9 @@ export const TargetAnswer: MessageFns<TargetAnswer> = {
         writer.int32(v);
       }
       writer.join();
+    }
+    for (const v of message.notExplained) {
+      writer.uint32(42).string(v!);
     }
     return writer;
   },
@@ -1316,6 +1349,14 @@ export const TargetAnswer: MessageFns<TargetAnswer> = {
 
             break;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.notExplained.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1339,6 +1380,7 @@ export const TargetAnswer: MessageFns<TargetAnswer> = {
     message.warnings = object.warnings?.map((e) => e) || [];
     message.explainedQuantity = object.explainedQuantity ?? "";
     message.stepsUsed = object.stepsUsed?.map((e) => e) || [];
+    message.notExplained = object.notExplained?.map((e) => e) || [];
     return message;
   },
 };
@@ -1361,6 +1403,7 @@ function createBaseExplainResponse(): ExplainResponse {
     stepsUsed: [],
     targets: [],
     receipt: "",
+    notExplained: [],
   };
 }
 
@@ -1417,6 +1460,9 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     }
     if (message.receipt !== "") {
       writer.uint32(130).string(message.receipt);
+    }
+    for (const v of message.notExplained) {
+      writer.uint32(138).string(v!);
     }
     return writer;
   },
@@ -1572,6 +1618,14 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
             message.receipt = reader.string();
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.notExplained.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1613,6 +1667,7 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     message.stepsUsed = object.stepsUsed?.map((e) => e) || [];
     message.targets = object.targets?.map((e) => TargetAnswer.fromPartial(e)) || [];
     message.receipt = object.receipt ?? "";
+    message.notExplained = object.notExplained?.map((e) => e) || [];
     return message;
   },
 };
