@@ -24,7 +24,7 @@ def condition_cases() -> Iterator[Case]:
     def request(condition: str) -> dict[str, Any]:
         return ask("lstm", feeds, method=LRP, target={"indices": [1]}, condition=condition)
 
-    reasons = [f"probability {p:.4g} of logits[1] is not above 0.999" for p in probability]
+    reasons = [f'probability {p:.4g} of "fair" is not above 0.999' for p in probability]
     expect = {**unexplained, "not_explained": reasons}
     yield case("condition-not-met", "no sample is explained", request("probability > 0.999"), expect=expect)
 
@@ -32,22 +32,27 @@ def condition_cases() -> Iterator[Case]:
     yield case("condition-met", "all samples are", request("explained < 99 and probability > 0"), expect=expect)
 
     limit = float(f"{(np.sort(explained)[0] + np.sort(explained)[1]) / 2:.3g}")
-    reasons = ["" if y >= limit else f"explained {y:.4g} of logits[1] is below {limit:g}" for y in explained]
+    reasons = ["" if y >= limit else f'explained {y:.4g} of "fair" is below {limit:g}' for y in explained]
     assert 0 < sum(map(bool, reasons)) < 3
     expect = {**unexplained, "not_explained": reasons}
     yield case("condition-some", "some samples are", request(f"explained >= {limit!r}"), expect=expect)
 
     best = logits.argmax(axis=1)
     wanted = sorted({0, 1, 2} - {int(best[0])})
-    listed = " or ".join(map(str, wanted))
-    reasons = ["" if at in wanted else f"the predicted class is {at}, not {listed}" for at in best]
+    listed = " or ".join(f'"{models.CLASSES[at]}"' for at in wanted)
+    reasons = ["" if at in wanted else f'the predicted class is "{models.CLASSES[at]}", not {listed}' for at in best]
     expect = {**unexplained, "not_explained": reasons}
-    yield case("condition-class", "those of two classes are", request(f"class is {listed}"), expect=expect)
+    yield case(
+        "condition-class",
+        "those of two classes are",
+        request(f"class is {wanted[0]} or {models.CLASSES[wanted[1]]}"),
+        expect=expect,
+    )
 
     before = [float(f"{y:.3g}") for y in explained + np.array([1.0, 0.1, 1.0])]
     changes = np.abs(explained - before)
     reasons = [
-        "" if change > 0.5 else f"the change of explained from {old:.4g} to {y:.4g} of logits[1] is not above 0.5"
+        "" if change > 0.5 else f'the change of explained from {old:.4g} to {y:.4g} of "fair" is not above 0.5'
         for change, old, y in zip(changes, before, explained, strict=True)
     ]
     expect = {**unexplained, "not_explained": reasons}
@@ -64,10 +69,8 @@ def condition_cases() -> Iterator[Case]:
 def _targets(feeds: dict[str, Array], logits: Array) -> Case:
     limit = float(f"{np.median(logits):.3g}")
     results = []
-    for k in range(3):
-        reasons = [
-            "" if y < limit else f"explained {y:.4g} of logits[{k}] is not below {limit:g}" for y in logits[:, k]
-        ]
+    for k, name in enumerate(models.CLASSES):
+        reasons = ["" if y < limit else f'explained {y:.4g} of "{name}" is not below {limit:g}' for y in logits[:, k]]
         results.append({"explained": scalars(logits[:, k]), "not_explained": reasons})
     request = ask("lstm", feeds, method=LRP, targets=[{"every": {}}], condition=f"explained < {limit!r}")
     expect = {"results": results, "singles": []}

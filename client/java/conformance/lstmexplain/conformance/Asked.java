@@ -195,7 +195,7 @@ final class Asked {
     return array.asList().stream().map(JsonElement::getAsLong).toList();
   }
 
-  private static String[] strings(JsonArray array) {
+  static String[] strings(JsonArray array) {
     return array.asList().stream().map(JsonElement::getAsString).toArray(String[]::new);
   }
 
