@@ -131,7 +131,7 @@ def test_each_target_is_judged_by_itself_in_one_forward_pass(model: lx.Model, lo
         found = model.explain_many({"x": X[:1]}, targets="every class", condition="probability > 2")
     assert all(all(one.not_explained) for one in found)
     assert scope.timings.keys() == {"forward"}, "no backward pass"
-    assert scope.timings["forward"].times <= 2, "one to list the classes, one to judge them"
+    assert scope.timings["forward"].times == 1
     best = int(logits[0].argmax())
     limit = np.sort(logits[0])[:2].mean()
     found = model.explain_many({"x": X[:1]}, targets=[0, 1, 2], condition=f"explained >= {limit}")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -43,7 +43,7 @@ class Batch:
     inputs: dict[str, Array]
     method: Method
     capture: Sequence[str]
-    passes: Passes = field(default_factory=dict)
+    passes: Passes
 
 
 @dataclass(frozen=True)
@@ -152,13 +152,15 @@ def explain_where(
     method: Method,
     targets: Sequence[Target],
     capture: Sequence[str],
+    passes: Passes,
 ) -> list[Explanation]:
     """Returns an explanation per target, whose relevance is NaN for samples that do not meet the condition.
 
-    model: a Model. inputs: checked. Only the samples of which some target meets the condition are explained where
-    samples can be taken from the batch, and only for the targets of which some sample does.
+    model: a Model. inputs: checked. passes: earlier forward passes on these. Only the samples of which some target
+    meets the condition are explained where samples can be taken from the batch, and only for the targets of which some
+    sample does.
     """
-    batch = Batch(model, inputs, method, capture)
+    batch = Batch(model, inputs, method, capture, passes)
     with flush_to_zero(), np.errstate(all="ignore"):
         predictions = _predicted(condition, batch, targets)
     meets = np.array([[not reason for reason in one.reasons] for one in predictions])

@@ -80,6 +80,11 @@ class Explanation(Shown):
         return self
 
     @property
+    def left_out(self) -> int:
+        """The number of samples that a condition left unexplained."""
+        return sum(map(bool, self.not_explained))
+
+    @property
     def model(self) -> str:  # type: ignore[override]
         return self.labels.model
 

@@ -246,15 +246,14 @@ class Model:
         passes: Passes = {}
         given = as_targets(targets, self.outputs, self.labels.classes)
         targets = each_target(given, lambda t: self._output(checked, method, t, capture, passes))
-        if (required := as_condition(condition)) is None:
-            found = self.explain_targets(checked, method, targets, capture, passes)
-        else:
-            found = Explanations(explain_where(self, required, checked, method, targets, capture))
+        required = as_condition(condition)
+        explain = self.explain_targets if required is None else functools.partial(explain_where, self, required)
+        found = Explanations(explain(checked, method, targets, capture, passes))
         return found.labelled(checked, tokens, self.axes, self.labels)
 
     def explain_targets(
         self, checked: Arrays, method: Method, targets: Sequence[Target], capture: Sequence[str], passes: Passes
-    ) -> Explanations:
+    ) -> list[Explanation]:
         """Returns an explanation per target of checked inputs. passes: earlier forward passes on these."""
         expect_targets(len(targets))
         at: dict[tuple[str, Head], list[int]] = {}  # targets at which one backward pass can begin
@@ -264,11 +263,11 @@ class Model:
         for (output, head), numbers in at.items():
             question = Question(method, output, head, [targets[n] for n in numbers], capture)
             explanations |= zip(numbers, self._answers(checked, question, passes), strict=True)
-        return Explanations(explanations[number] for number in range(len(targets)))
+        return [explanations[number] for number in range(len(targets))]
 
     def task(self, checked: Arrays, method: Method, target: Target) -> ExplainTask:
-        """Returns the question as methods that run the model many times receive it. checked: inputs."""
-        output, head = self._explained_values.of(method, target)
+        """Returns the question as methods with many runs receive it. checked: inputs."""
+        output, head = self.explained(method, target)
         if target.measure is not None:
             return self._measured.task(checked, method, target, output)
         return ExplainTask(self._runner, checked, output, head, target)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lstm_explain.explanation import Explanation
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.target import Target
@@ -48,6 +49,11 @@ class RequestNote:
     def name(self, model: str, version: str) -> None:
         """Notes the model and version that the caller named."""
         self.model, self.version = model, version
+
+    def answered(self, explanations: Sequence[Explanation]) -> None:
+        """Notes what the answer explains, and how much of it a condition left out."""
+        self.targets = [explanation.target for explanation in explanations]
+        self.left_out = sum(explanation.left_out for explanation in explanations)
 
     def answered_by(self, served: ServedModel) -> None:
         """Notes which version answers, or was added."""

@@ -36,10 +36,12 @@ class DriftMonitor:
     def explained(self, served: ServedModel, request: ModelRequest, explanation: Explanation) -> None:
         """Adds one sample of the answer, chosen at random: those of one request may resemble each other, and the
         statistic requires independent ones. Requests by another method or for another target than the reference's do
-        not count.
+        not count, nor do those with a condition, which selects what is no fair sample.
         """
         reference = served.drift
-        if reference is None or request.method is None or self._random.random() >= self._share:
+        if reference is None or request.method is None or request.condition is not None:
+            return
+        if self._random.random() >= self._share:
             return
         if not self._is_comparable(served, reference, request.method, request.target):
             return

@@ -288,12 +288,10 @@ class Explainer:
         if job.request.method is None:
             return write(job)
         answers = job.answer if job.request.targets else [job.answer]
-        job.note.targets = [explanation.target for explanation in answers]
+        job.note.answered(answers)
         for explanation in answers:
             self._metrics.explained(explanation)
-        job.note.left_out = sum(sum(map(bool, explanation.not_explained)) for explanation in answers)
-        # What a condition selects is no fair sample of the requests.
-        if self._drift is not None and not job.request.targets and job.request.condition is None:
+        if self._drift is not None and not job.request.targets:
             self._drift.explained(job.served, job.request, job.answer)
         if job.request.receipt and self._receipt_of is not None:
             job.receipt = self._receipt_of(job)
