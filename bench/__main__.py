@@ -14,6 +14,7 @@ import os
 # Everything that is compared runs on one thread. This must be set before NumPy loads its BLAS.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("LSTM_EXPLAIN_KERNELS", "wait")  # the kernels are what is measured
 
 import argparse
 import json
@@ -31,6 +32,7 @@ from bench import (
     compiled,
     conditions,
     engine,
+    first_minute,
     frames,
     peers,
     pieces,
@@ -75,6 +77,7 @@ PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "peers": lambda console, a, _: peers.run(console, seconds=a.seconds, python=a.captum),
     "pieces": lambda console, a, _: pieces.run(console),
     "service": lambda console, a, _: _service(console, a),
+    "first-minute": lambda console, _, __: first_minute.run(console),
     "callers": lambda console, a, _: callers.run(console, quick=a.quick),
     "clients": lambda console, a, _: clients.run(console, calls=50 if a.quick else 300),
 }

@@ -227,11 +227,13 @@ def _on_a_copy(folder: Path, workers: int) -> AbstractContextManager[tuple[subpr
 
 
 @contextmanager
-def server(folder: Path, flags: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(folder: Path, flags: list[str], **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run a server and yield its address once it is ready; its log goes to a file in the folder."""
     command = [sys.executable, "-m", "lstm_explain.cli", "serve", "--listen", "127.0.0.1:0", *flags]
     with Path(folder, "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **environment}
+        )
     assert process.stdout is not None
     try:
         line = process.stdout.readline()

@@ -18,6 +18,8 @@ from tests.skipped import table
 
 # A spare worker doubles what a start costs. `tests/serving/test_workers.py` asks for it.
 os.environ.setdefault("LSTM_EXPLAIN_SPARE", "false")
+# Many tests compare bits. Those that are about uncompiled kernels ask for them.
+os.environ.setdefault("LSTM_EXPLAIN_KERNELS", "wait")
 LONGEST = ("conformance", "web", "serving", "test_footprint.py")  # folders and files of tests, the longest first
 
 

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
 from pathlib import Path
+
+os.environ.setdefault("LSTM_EXPLAIN_KERNELS", "wait")
 
 from tests.conformance import cases, golden, models
 

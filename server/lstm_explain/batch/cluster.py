@@ -105,7 +105,7 @@ class _Actor:
     """
 
     def __init__(self, job: Job) -> None:
-        cache.use()
+        cache.use(wait=True)
         self._job = job
         self._worker: Worker | None = None
 

@@ -62,7 +62,7 @@ def batch(
     """
     for variable in ("LSTM_EXPLAIN_THREADS", *THREAD_VARIABLES):
         os.environ.setdefault(variable, "1")
-    cache.use()
+    cache.use(wait=True)
     try:
         from lstm_explain.batch import command as job
     except ImportError as error:

@@ -51,7 +51,7 @@ def calibrate(
 
     Exit code: 1 if LRP cannot explain the model, 2 if an argument is wrong.
     """
-    cache.use()
+    cache.use(wait=True)
     from lstm_explain import __version__
     from lstm_explain.calibration import calibrate as run
     from lstm_explain.calibration.card import with_method, write

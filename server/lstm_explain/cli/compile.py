@@ -43,7 +43,7 @@ def compile(
     """Writes the model and its explanation as one ONNX file. Exit code: 1 if a node cannot be compiled, 2 if an
     argument is wrong.
     """
-    cache.use()
+    cache.use(wait=True)
     from lstm_explain.compiled.compiler import compile_target
     from lstm_explain.compiled.targets import RUNTIME
     from lstm_explain.methods import LRP

@@ -32,7 +32,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measures methods: deletion and insertion curves, conservation, agreement, randomised weights."""
-    cache.use()
+    cache.use(wait=True)
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import count_steps, split, summarise
     from lstm_explain.opening import load

@@ -51,7 +51,7 @@ def verify(
 
     Exit code: 0 the receipt holds, 1 it does not, 2 an argument is wrong or a file cannot be read.
     """
-    cache.use()
+    cache.use(wait=True)
     from lstm_explain.serving.receipts.envelope import Altered, open_envelope
     from lstm_explain.serving.receipts.verification import TOLERANCE
     from lstm_explain.serving.receipts.verification import verify as check

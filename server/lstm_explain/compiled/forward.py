@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, version_converter
 
 from lstm_explain.compiled.loops import recorded, saved_values, with_saved_values
-from lstm_explain.compiled.recurrent.nodes import Operands
+from lstm_explain.compiled.recurrent_nodes import Operands
 from lstm_explain.errors import ModelError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.protos import bodies_of, copy_of, is_standard, opset_of, rename_body

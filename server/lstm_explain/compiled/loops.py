@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from lstm_explain.compiled.scan import scan, without_tiny_states
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.graph.protos import copy_of
@@ -28,6 +27,7 @@ from lstm_explain.program.program import Program
 from lstm_explain.program.steps.control_flow_backward import ControlFlowBackward, give_start
 from lstm_explain.program.traced_passes import TracedPass
 from lstm_explain.tracing.arrays import Trace, Traced
+from lstm_explain.tracing.scan import scan, without_tiny_states
 
 Slot = tuple[str, str]  # a value of the body, and a channel of the message at it
 MOST_TRIALS = 6  # walks until the messages that iterations exchange are known

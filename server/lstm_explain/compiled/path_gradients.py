@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.compiled.forward import Forward, copied, forward_part, traced_pass
-from lstm_explain.compiled.scan import scan
 from lstm_explain.compiled.walk import Walk, named_results, traced_program, walk_back
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array
@@ -26,6 +25,7 @@ from lstm_explain.program.passes import Message
 from lstm_explain.program.traced_passes import TracedAccount, TracedPass
 from lstm_explain.runner.baselines import baseline_by_input
 from lstm_explain.tracing.arrays import Trace, Traced
+from lstm_explain.tracing.scan import scan
 
 
 class PathGradients:

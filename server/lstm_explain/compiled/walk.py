@@ -11,8 +11,7 @@ import numpy as np
 
 from lstm_explain.compiled.forward import conditions_of, traced_pass
 from lstm_explain.compiled.loops import LoopBack
-from lstm_explain.compiled.recurrent.nodes import TracedRecurrent
-from lstm_explain.compiled.scan import scan
+from lstm_explain.compiled.recurrent_nodes import TracedRecurrent
 from lstm_explain.compiled.targets import TARGET_INPUT, weights_of
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array
@@ -24,6 +23,7 @@ from lstm_explain.program.traced_passes import TracedAccount, TracedPass
 from lstm_explain.target import Target
 from lstm_explain.tracing.arrays import Trace, Traced
 from lstm_explain.tracing.extents import UntraceableError
+from lstm_explain.tracing.scan import scan
 
 LEDGER = ("inputs", "initial_states", "absorbed", "residual")
 

@@ -24,6 +24,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from lstm_explain.errors import Error
+from lstm_explain.kernels.background import MODE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,8 +41,14 @@ MANY = 64  # times as long as the small input: long enough for the kernels of lo
 WRITABLE_WHERE_NOTHING_ELSE_IS = "/dev/shm"
 
 
-def use() -> None:
-    """Call this before importing Numba. It does not import NumPy, whose number of threads is not set yet."""
+def use(*, wait: bool = False) -> None:
+    """Call this before importing Numba. It does not import NumPy, whose number of threads is not set yet.
+
+    wait: whether calls wait for kernels that have to be compiled (compilation.py), unless the environment says
+    otherwise: for work that takes longer than that, and whose answers should be the same bits every time.
+    """
+    if wait:
+        os.environ.setdefault(MODE, "wait")
     _choose_cpu()
     folder = os.environ.get(FOLDER)
     if folder and Path(folder).is_dir() and not os.access(folder, os.W_OK):
@@ -167,6 +174,7 @@ def _small_model(op: str, gates: int, dtype: npt.DTypeLike, held: npt.DTypeLike)
 
 
 if __name__ == "__main__":
+    os.environ[MODE] = "wait"
     if sys.argv[1:] == ONLY:
         _compile(sys.stdin.buffer.read())
     else:

@@ -10,6 +10,7 @@ versions of Python, Numba, LLVM and NumPy. Folders are in NUMBA_CACHE_DIR where 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -18,6 +19,8 @@ import shutil
 import stat
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +32,7 @@ NUMBAS_OWN = (
 )  # fmt: skip
 HERE = Path(__file__).resolve().parent
 IMPORTED = re.compile(rb"^from lstm_explain\.kernels\.(\w+) import", re.MULTILINE)
+AROUND = (b"compilation",)  # modules of which nothing is compiled into a kernel
 BUILT_WITH = ("numba", "llvmlite", "numpy")
 UNUSED_DAYS = 60  # after which a folder is removed
 
@@ -92,7 +96,7 @@ def _with_imports(path: Path) -> set[Path]:
     while queue:
         for name in IMPORTED.findall(_read(queue.pop())):
             file = path.with_name(f"{name.decode()}.py")
-            if file not in found:
+            if file not in found and name not in AROUND:
                 found.add(file)
                 queue.append(file)
     return found
@@ -114,6 +118,14 @@ def folder_of(path: Path) -> Path | None:
     except OSError:
         return None
     return folder
+
+
+@contextmanager
+def locked(folder: Path, name: str = "index") -> Iterator[None]:
+    """Keeps other processes from doing the same thing in a folder of compiled kernels meanwhile."""
+    with (folder / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _base() -> Path | None:

@@ -13,6 +13,7 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.active_samples import active_at, begin
+from lstm_explain.kernels.compilation import nobody_waits
 from lstm_explain.kernels.prefixes import (
     differences,
     different_inputs,
@@ -30,6 +31,7 @@ from lstm_explain.kernels.scalar_functions import LOOP, activate, exp, multiply_
 from lstm_explain.kernels.time_steps import gather, is_set, on_tape, place, state_before, steps_at_once, to_gradient
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def forward(
     x, W, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, codes, params, clip, z, gates, inner, hidden, stop
@@ -105,6 +107,7 @@ def forward(
             row += running
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def gradient(
     z, gates, inner, hidden, h0, lens, order, reverse, before, codes, params, clip, R_zr, R_h, W, g_y, g_h, g_x, stop
@@ -173,6 +176,7 @@ def gradient(
     to_gradient(m, W, of_rows, row, where, g_x)
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def predict(x, W, Rt_zr, Rt_h, bias, Rb_h, h0, order, reverse, before, codes, params, clip, hidden, last, stop):
     """Does what `forward` does without saving anything, and once for sequences that begin alike (prefixes.py).

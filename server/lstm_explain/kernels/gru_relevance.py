@@ -7,12 +7,14 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.active_samples import active_at, begin
+from lstm_explain.kernels.compilation import nobody_waits
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEADY, STEP, settle, settle_by, share
 from lstm_explain.kernels.stabilisers import block_of, gap, gaps, gaps_of_candidate, limit, sizes_of_states
 from lstm_explain.kernels.time_steps import on_tape, order_on_tape, place, state_before, steps_at_once, to_inputs
 
 
+@nobody_waits
 @nb.njit(**{**LOOP, "fastmath": STEADY})
 def relevance(
     rule, x, z, gates, inner, hidden, h0, lens, order, reverse, before, bias, Rb_h, R_zr, R_h, W, eps, delta, r_y, r_h,

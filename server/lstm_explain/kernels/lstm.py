@@ -15,6 +15,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from lstm_explain.kernels.compilation import nobody_waits
 from lstm_explain.kernels.prefixes import (
     differences,
     different_inputs,
@@ -38,6 +39,7 @@ def is_plain(codes, clip, P, coupled):
     return codes[0] == 0 and codes[1] == 1 and codes[2] == 1 and not (clip > 0 or P.shape[0] or coupled)
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def forward(
     x, W, Rt, bias, P, c, h0, lens, order, reverse, codes, params, clip, coupled,
@@ -177,6 +179,7 @@ def _any_cell(acc, act, c, cell, squashed, hidden, P, codes, params, clip, coupl
         hidden[j] = o[j] * squashed[j]
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def predict(x, W, Rt, bias, P, h0, c0, order, reverse, codes, params, clip, coupled, hidden, last, last_c, stop):
     """Does what `forward` does without saving anything, and once for sequences that begin alike (prefixes.py).

@@ -7,12 +7,14 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.active_samples import active_at, begin
+from lstm_explain.kernels.compilation import nobody_waits
 from lstm_explain.kernels.lstm import is_plain
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEP, multiply_by_slope
 from lstm_explain.kernels.time_steps import is_set, on_tape, place, state_before, steps_at_once, to_gradient
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def gradient(
     z, gates, cells, squashed, c0, lens, order, reverse, codes, params, clip, coupled, R, W, P, g_y, g_h, g_c, g_x,

@@ -7,6 +7,7 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.active_samples import active_at, begin
+from lstm_explain.kernels.compilation import nobody_waits
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEP, settle, settle_by, share
 from lstm_explain.kernels.stabilisers import block_of, gap, gaps, limit, sizes_of_states
@@ -21,6 +22,7 @@ from lstm_explain.kernels.time_steps import (
 )
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def relevance_all(
     x, pre, old, new, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
@@ -112,6 +114,7 @@ def relevance_all(
     to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def relevance_shared(
     rule, x, z, gates, cells, squashed, hidden, h0, c0, lens, order, reverse, coupled, bias, R, W, P, eps, delta, unit,

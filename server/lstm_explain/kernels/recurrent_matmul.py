@@ -20,6 +20,7 @@ import numpy.typing as npt
 from llvmlite import binding, ir
 from numba.extending import intrinsic
 
+from lstm_explain.kernels.compilation import declared
 from lstm_explain.kernels.scalar_functions import BARE, FAST
 
 WIDTH, GROUP = 16, 4
@@ -45,6 +46,13 @@ def pack(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     packed = _aligned(padded.size, lean.dtype)
     np.concatenate(groups, out=packed)
     return packed.reshape(tiles, K, WIDTH)
+
+
+def unpacked(packed: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns the matrix that was packed, [K, columns with padding]."""
+    K = packed.shape[1]
+    flat, per_group = packed.reshape(-1), GROUP * K * WIDTH
+    return np.concatenate([group.reshape(K, -1) for group in np.split(flat, range(per_group, flat.size, per_group))], 1)
 
 
 def _aligned(size: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -168,8 +176,13 @@ def _types(given: nb.types.Type, weight: nb.types.Type, number: nb.types.Type) -
 _32, _64 = nb.float32, nb.float64
 
 
-@nb.njit(
+def _multiply_in_numpy(vectors: Any, packed: Any, out: Any, count: int, step: int) -> None:
+    out[:count] = vectors[:count] @ unpacked(packed).astype(out.dtype)
+
+
+@declared(
     [_types(_32, _32, _32), _types(_32, _32, _64), _types(_64, _32, _64), _types(_64, _64, _64)],
+    _multiply_in_numpy,
     **BARE,
 )
 def multiply(vectors, packed, out, count, step):
@@ -223,12 +236,16 @@ def width_of(packed):
     return packed.shape[0] * packed.shape[2]
 
 
+def _dense_in_numpy(vectors: Any, packed: Any, bias: Any, out: Any) -> None:
+    out[...] = vectors @ unpacked(packed)[:, : out.shape[1]].astype(out.dtype) + bias
+
+
 def _dense_types(given: nb.types.Type, weight: nb.types.Type) -> Any:
     vectors, packed = nb.types.Array(given, 2, "C", readonly=True), nb.types.Array(weight, 3, "C", readonly=True)
     return nb.void(vectors, packed, nb.types.Array(given, 1, "C", readonly=True), given[:, ::1])
 
 
-@nb.njit([_dense_types(_32, _32), _dense_types(_64, _32), _dense_types(_64, _64)], **FAST)
+@declared([_dense_types(_32, _32), _dense_types(_64, _32), _dense_types(_64, _64)], _dense_in_numpy, **FAST)
 def dense(vectors, packed, bias, out):
     """out [B, N] = vectors [B, K] @ matrix + bias [N]; packed: the matrix, packed by `pack`. Contiguous."""
     product = np.empty((out.shape[0], width_of(packed)), out.dtype)

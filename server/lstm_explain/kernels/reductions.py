@@ -2,9 +2,9 @@
 """Small computations of the backward pass for which NumPy would need five calls, each of which costs more than the sums
 of a small model.
 
-Compiled on import for both precisions, for arrays that may be read-only. The caller passes the arrays for the results,
-because allocating a new one costs more than most of these sums. Unlike in the time loops, infinities and NaN keep their
-meaning here: they show that relevance has overflowed.
+Compiled for both precisions, for arrays that may be read-only; until then, numpy_reductions.py answers. The caller
+passes the arrays for the results, because allocating a new one costs more than most of these sums. Unlike in the time
+loops, infinities and NaN keep their meaning here: they show that relevance has overflowed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from lstm_explain.kernels import numpy_reductions
+from lstm_explain.kernels.compilation import declared
 from lstm_explain.kernels.scalar_functions import BARE
 
 FINITE = {**BARE, "fastmath": {"reassoc", "nsz", "contract"}}
@@ -24,7 +26,7 @@ def _read(kind: nb.types.Type, ndim: int) -> nb.types.Array:
 _KINDS = (nb.float32, nb.float64)
 
 
-@nb.njit([nb.void(_read(kind, 3), nb.float64[::1]) for kind in _KINDS], **FINITE)
+@declared([nb.void(_read(kind, 3), nb.float64[::1]) for kind in _KINDS], numpy_reductions.add_per_sample, **FINITE)
 def add_per_sample(amounts, total):
     """total [batch] += the sum of amounts [before, batch, after], in float64."""
     before, batch, after = amounts.shape
@@ -36,7 +38,7 @@ def add_per_sample(amounts, total):
             total[b] += part
 
 
-@nb.njit([nb.void(_read(kind, 3), nb.float64[::1]) for kind in _KINDS], **FINITE)
+@declared([nb.void(_read(kind, 3), nb.float64[::1]) for kind in _KINDS], numpy_reductions.largest_per_sample, **FINITE)
 def largest_per_sample(amounts, found):
     """found [batch]: at least the largest magnitude of amounts [before, batch, after], NaN left out."""
     before, batch, after = amounts.shape
@@ -49,7 +51,7 @@ def largest_per_sample(amounts, found):
             found[b] = max(found[b], most)
 
 
-@nb.njit([nb.float64(_read(kind, 1)) for kind in _KINDS], **FINITE)
+@declared([nb.float64(_read(kind, 1)) for kind in _KINDS], numpy_reductions.total, **FINITE)
 def total(amounts):
     """The sum of amounts [N], in float64."""
     part = 0.0
@@ -58,7 +60,7 @@ def total(amounts):
     return part
 
 
-@nb.njit([nb.float64(_read(kind, 1)) for kind in _KINDS], **FINITE)
+@declared([nb.float64(_read(kind, 1)) for kind in _KINDS], numpy_reductions.largest, **FINITE)
 def largest(values):
     """The largest magnitude among values [N], NaN left out; 0 where there are none."""
     found = values.dtype.type(0)
@@ -68,7 +70,7 @@ def largest(values):
     return found
 
 
-@nb.njit([nb.float64(_read(kind, 1), _read(kind, 1)) for kind in _KINDS], **FINITE)
+@declared([nb.float64(_read(kind, 1), _read(kind, 1)) for kind in _KINDS], numpy_reductions.magnitude, **FINITE)
 def magnitude(left, right):
     """The sum of |left * right| [N], in float64. A left factor of zero contributes nothing, even times infinity."""
     part = 0.0
@@ -78,11 +80,12 @@ def magnitude(left, right):
     return part
 
 
-@nb.njit(
+@declared(
     [
         nb.void(_read(kind, 1), _read(kind, 1), nb.float64, _read(kind, 1), nb.float64, kind[::1], kind[::1])
         for kind in _KINDS
     ],
+    numpy_reductions.settle,
     **FINITE,
 )
 def settle(r, z, epsilon, terms, beta, density, kept):
@@ -105,8 +108,10 @@ def settle(r, z, epsilon, terms, beta, density, kept):
         kept[j] = signed * share if divides else r[j]
 
 
-@nb.njit(
-    [nb.void(_read(kind, 1), nb.float64, _read(kind, 1), nb.float64, *(kind[::1],) * 2) for kind in _KINDS], **FINITE
+@declared(
+    [nb.void(_read(kind, 1), nb.float64, _read(kind, 1), nb.float64, *(kind[::1],) * 2) for kind in _KINDS],
+    numpy_reductions.settling,
+    **FINITE,
 )
 def settling(z, epsilon, terms, beta, divisor, share):
     """`settle` for relevance that is not known yet, all [N]: density = r / divisor, and kept = r * share."""
@@ -122,11 +127,12 @@ def settling(z, epsilon, terms, beta, divisor, share):
         share[j] = signed / safe if divides else one
 
 
-@nb.njit(
+@declared(
     [
         nb.void(*(_read(kind, 1),) * 3, nb.float64, _read(kind, 1), nb.float64, kind[::1], nb.float64[::1])
         for kind in _KINDS
     ],
+    numpy_reductions.settle_all,
     **FINITE,
 )
 def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
@@ -154,7 +160,9 @@ def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
     lost[0] += part
 
 
-@nb.njit([nb.void(_read(kind, 2), _read(kind, 2), kind[:, ::1]) for kind in _KINDS], **FINITE)
+@declared(
+    [nb.void(_read(kind, 2), _read(kind, 2), kind[:, ::1]) for kind in _KINDS], numpy_reductions.rows_times, **FINITE
+)
 def rows_times(rows, weights, out):
     """out [B, M] = rows [B, N] @ weights [N, M]. Unlike with BLAS, the sums of a row do not depend on the number of
     rows.
@@ -167,7 +175,7 @@ def rows_times(rows, weights, out):
                 out[b, j] += rows[b, k] * weights[k, j]
 
 
-@nb.njit(
+@declared(
     [
         nb.void(
             *(_read(kind, 1),) * 3,
@@ -181,6 +189,7 @@ def rows_times(rows, weights, out):
         )
         for kind in _KINDS
     ],
+    numpy_reductions.dense_back,
     **{**FINITE, "_nrt": True},
 )
 def dense_back(r, z, bias, epsilon, terms, beta, weights, x, out, lost):
@@ -196,13 +205,13 @@ def dense_back(r, z, bias, epsilon, terms, beta, weights, x, out, lost):
         out[j] = zero if out[j] == zero else out[j] * x[j]
 
 
-@nb.njit([nb.intp(_read(kind, 1)) for kind in _KINDS], **FINITE)
+@declared([nb.intp(_read(kind, 1)) for kind in _KINDS], numpy_reductions.address, **FINITE)
 def address(values):
     """The address of values [N]. NumPy's own attribute builds a dictionary at every call."""
     return values.ctypes.data
 
 
-@nb.njit([nb.boolean(_read(kind, 1)) for kind in _KINDS], **FINITE)
+@declared([nb.boolean(_read(kind, 1)) for kind in _KINDS], numpy_reductions.all_finite, **FINITE)
 def all_finite(values):
     """Whether values [N] contain no infinity and no NaN."""
     total = values.dtype.type(0)
@@ -214,8 +223,9 @@ def all_finite(values):
 SOUND = "fdil"  # NumPy's type letters that `sound` accepts
 
 
-@nb.njit(
+@declared(
     [nb.boolean(_read(kind, 1), nb.intp) for kind in (*_KINDS, nb.int32, nb.int64)],
+    numpy_reductions.sound,
     **FINITE,
 )
 def sound(values, alignment):

@@ -7,6 +7,7 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.active_samples import active_at, begin
+from lstm_explain.kernels.compilation import nobody_waits
 from lstm_explain.kernels.prefixes import (
     differences,
     different_inputs,
@@ -35,6 +36,7 @@ from lstm_explain.kernels.time_steps import (
 )
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hidden, stop):
     """x [T, B, D]. W, Rt: packed [D, H], [H, H]. bias [H]. Fills z [T, B, H], the pre-activations, and hidden [T, B,
@@ -74,6 +76,7 @@ def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hi
                 row += 1
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def relevance(
     x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_x, lost, sums_W, sums_R,
@@ -139,6 +142,7 @@ def relevance(
     to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_h, g_x, stop):
     """Back-propagation through time; fills g_x [T, B, D]; g_h becomes the initial state's."""
@@ -177,6 +181,7 @@ def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_
     to_gradient(m, W, of_rows, row, where, g_x)
 
 
+@nobody_waits
 @nb.njit(**LOOP)
 def predict(x, W, Rt, bias, h0, order, reverse, codes, params, clip, hidden, last, stop):
     """Does what `forward` does without saving anything, and once for sequences that begin alike (prefixes.py).

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,7 +27,12 @@ RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}  # the kernels' numbers of th
 
 
 class Direction(ABC):
-    """One direction of one node, with its weights in the kernels' layout."""
+    """One direction of one node, with its weights in the kernels' layout. bias: W's and R's, except for Rb_h, which a
+    GRU with linear_before_reset scales.
+    """
+
+    bias: Array
+    Rb_h: Array
 
     def __init__(
         self,
@@ -114,3 +119,22 @@ class Direction(ABC):
         steps = lens.steps
         at = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0)
         return sequence[at, np.arange(len(steps))] * (steps > 0)[:, None].astype(sequence.dtype)
+
+
+class InPlaceOfKernels(Protocol):
+    """Answers where the kernels are not compiled yet, up to rounding. The arguments are those of `Direction`'s methods
+    of these names, and its results; of `backward`, those of the function that `ready_back` returns. lens: of the
+    samples of all passes.
+    """
+
+    def forward(
+        self, direction: Direction, x: Array, states: list[Array], lens: Lengths, keep: SavedTensors
+    ) -> tuple[Tape, list[Array]]: ...
+
+    def predict(
+        self, direction: Direction, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array]
+    ) -> None: ...
+
+    def backward(
+        self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]
+    ) -> list[Array]: ...

@@ -14,6 +14,8 @@ from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
 from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments
 from lstm_explain.operators.direction import RULES, Direction
+from lstm_explain.operators.over_steps import gru as gru_formulas
+from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
 from lstm_explain.threads import in_threads
@@ -114,3 +116,4 @@ class GRU(Recurrent):
     gates, state_slots = 3, (5,)
     default_activations = ("sigmoid", "tanh")
     direction = GRUDirection
+    in_place = WithoutKernels(gru_formulas.forward, gru_formulas.backward)

@@ -14,6 +14,8 @@ from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
 from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments, state_before
 from lstm_explain.operators.direction import RULES, Direction
+from lstm_explain.operators.over_steps import lstm as lstm_formulas
+from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
 from lstm_explain.threads import in_threads
@@ -150,3 +152,4 @@ class LSTM(Recurrent):
     gates, state_slots = 4, (5, 6)
     default_activations = ("sigmoid", "tanh", "tanh")
     direction = LSTMDirection
+    in_place = WithoutKernels(lstm_formulas.forward, lstm_formulas.backward)

@@ -12,9 +12,10 @@ import numpy as np
 from lstm_explain.cancellation import raise_if_stopped, stop_flag
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.kernels.compilation import NotCompiled
 from lstm_explain.kernels.scalar_functions import DEFAULTS
 from lstm_explain.methods import LRP
-from lstm_explain.operators.direction import Direction
+from lstm_explain.operators.direction import Direction, InPlaceOfKernels
 from lstm_explain.operators.tape import (
     Back,
     BackwardResult,
@@ -70,6 +71,7 @@ class Recurrent(ABC):
 
     default_activations: ClassVar[tuple[str, ...]]
     direction: ClassVar[type[Direction]]
+    in_place: ClassVar[InPlaceOfKernels]
 
     def forward_run(self, values: Mapping[int, Array], keep: SavedTensors) -> tuple[Run, Array]:
         """Returns the function of `ready` and its argument x. values: the node's inputs at `reads`, by slot. Raises
@@ -94,7 +96,7 @@ class Recurrent(ABC):
         stop = stop_flag()
         parts = np.array_split(neighbours(batch, distance), min(threads(), batch))
         in_threads(
-            lambda d, part: self.directions[d].predict(x, states[d], part, hidden[d], last[d], stop),
+            lambda d, part: self._predict(d, x, states[d], part, hidden[d], last[d], stop),
             [(d, part) for d in range(count) for part in parts],
         )
         raise_if_stopped()
@@ -104,6 +106,14 @@ class Recurrent(ABC):
             )
             for slot, name in named
         }
+
+    def _predict(
+        self, d: int, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+    ) -> None:
+        try:
+            self.directions[d].predict(x, states, order, hidden, last, stop)
+        except NotCompiled:
+            self.in_place.predict(self.directions[d], x, states, order, hidden, last)
 
     def _as_declared(self, value: Array, slot: int) -> Array:
         """Returns an output in the layout and type of the node."""
@@ -143,12 +153,18 @@ class Recurrent(ABC):
 
         def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
             stop = stop_flag()
-            if alone:
-                ran = [runs[0](x, states[0], stop)]
-            elif side_by_side(lens):
-                ran = in_threads(lambda d: runs[d](x, states[d], stop), [(0,), (1,)])
-            else:
-                ran = [runs[0](x, states[0], stop), runs[1](x, states[1], stop)]
+            try:
+                if alone:
+                    ran = [runs[0](x, states[0], stop)]
+                elif side_by_side(lens):
+                    ran = in_threads(lambda d: runs[d](x, states[d], stop), [(0,), (1,)])
+                else:
+                    ran = [runs[0](x, states[0], stop), runs[1](x, states[1], stop)]
+            except NotCompiled:
+                ran = [
+                    self.in_place.forward(direction, x, initial, lens, keep)
+                    for direction, initial in zip(self.directions, states, strict=True)
+                ]
             raise_if_stopped()
             outputs: dict[str, Array] = {}
             for slot, name in named:
@@ -213,9 +229,17 @@ class Recurrent(ABC):
                 end = end * (lens.steps > 0)[:, None]
             return end.copy() if end.dtype is dtype else np.array(end, dtype, order="C")
 
+        def own_of(d: int, ends: list[Array | None]) -> list[Array]:
+            return [np.zeros(shape, dtype) if e is None else own(e[d]) for e in ends]
+
         def of_direction(d: int, tape: Tape, y: Array | None, ends: list[Array | None], stop: Array) -> list[Array]:
             r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
-            return backs[d](tape, r_y, [np.zeros(shape, dtype) if e is None else own(e[d]) for e in ends], stop)
+            if tape.complete:
+                try:
+                    return backs[d](tape, r_y, own_of(d, ends), stop)
+                except NotCompiled:
+                    pass
+            return self.in_place.backward(self.directions[d], lrp, tape, lens, r_y, own_of(d, ends))
 
         def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
             y, *ends = arriving

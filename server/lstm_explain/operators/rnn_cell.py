@@ -13,6 +13,8 @@ from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.methods import LRP
 from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments
 from lstm_explain.operators.direction import Direction
+from lstm_explain.operators.over_steps import rnn as rnn_formulas
+from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
 from lstm_explain.threads import in_threads
@@ -92,3 +94,4 @@ class RNN(Recurrent):
     gates, state_slots = 1, (5,)
     default_activations = ("tanh",)
     direction = RNNDirection
+    in_place = WithoutKernels(rnn_formulas.forward, rnn_formulas.backward)

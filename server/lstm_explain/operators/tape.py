@@ -63,7 +63,8 @@ def longest_first(steps: Array) -> Array:
 @dataclass
 class Tape:
     """What the forward pass of one direction saves for the backward pass. x [T, B, D], hidden [T, B, H], h0 [B, H].
-    dtype: the type of the backward pass.
+    dtype: the type of the backward pass. complete: whether `kept` holds what the kernels read; otherwise they were not
+    compiled (operators/over_steps/without_kernels.py).
     """
 
     x: Array
@@ -72,6 +73,7 @@ class Tape:
     lens: Lengths
     kept: dict[str, Array]
     dtype: np.dtype[Any]
+    complete: bool = True
 
     def lengths_of(self, passes: int) -> Lengths:
         """Of the samples of several backward passes that run together, one pass after the other."""

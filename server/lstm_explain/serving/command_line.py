@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from lstm_explain.errors import Error
+from lstm_explain.kernels.background import MODE
 from lstm_explain.kernels.cache import COMPILED_FOR
 from lstm_explain.serving.settings import ENV_PREFIX, WEB_ADDRESS, Settings
 
@@ -35,7 +36,7 @@ def complete(arguments: Sequence[str]) -> list[str]:
 
 def unknown_variables() -> list[str]:
     """Returns the environment variables that look like settings but are not; most likely they are misspelt."""
-    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {COMPILED_FOR}
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {COMPILED_FOR, MODE}
     return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)
 
 

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from lstm_explain.errors import Error
+from lstm_explain.kernels import background
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving import listening
 from lstm_explain.serving.audit.log import AuditLog
@@ -142,6 +143,7 @@ class Server:
         self._routes = Routes(settings.models, self._models) if settings.allow_import else None
         self._watchdog = Watchdog(settings.stuck_seconds)
         self._loaded = False
+        self._compiled = 0  # kernels at the last warm-up, by other processes
         self._missing = ""  # the required models that are not ready
         self._published: set[str] = set()  # models that have a health status
         self._loop = Loop()
@@ -172,6 +174,7 @@ class Server:
         self._warm_up_models()
         self._loaded = True
         self._publish(self._models.snapshot)
+        self._repeat("kernels", SECONDS_BETWEEN_ROUNDS, self._warm_up_compiled)
         self._repeat("memory trim", SECONDS_BETWEEN_ROUNDS, self._memory_trimmer.trim)
         self._repeat("connections", SECONDS_BETWEEN_ROUNDS, ConnectionGauge(self._settings).check)
         if self._settings.poll_seconds is not None:
@@ -265,6 +268,15 @@ class Server:
             reflection.aio.ReflectionServicer(names, Pools()), methods
         )
         return server, health
+
+    def _warm_up_compiled(self) -> None:
+        """Warms up again once the kernels are compiled that the warm-up ordered: it loads them, and orders those that
+        only they call for.
+        """
+        compiled = background.compiled()
+        if compiled > self._compiled:
+            self._compiled = compiled
+            self._warm_up_models()
 
     def _warm_up_models(self) -> None:
         """Sends a few requests to each model in memory. No metric counts them."""

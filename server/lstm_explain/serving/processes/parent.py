@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from lstm_explain.kernels.background import MODE
 from lstm_explain.kernels.cache import COMPILED_FOR
 from lstm_explain.serving import connections
 from lstm_explain.serving.addresses import cannot_listen, is_loopback, resolve, split_address
@@ -114,8 +115,9 @@ def _worker_environment(settings: Settings, address: str, web: str | None, folde
         own["web"] = web
     own["announcements"] = f"{folder}/{ANNOUNCEMENTS}"
     own.setdefault("parallel", max(1, processors // settings.workers))
-    # COMPILED_FOR is no setting: the image says with it which processors its kernels are compiled for.
-    inherited = {k: value for k, value in os.environ.items() if k == COMPILED_FOR or not k.startswith(ENV_PREFIX)}
+    # No settings: the image says with COMPILED_FOR which processors its kernels are compiled for.
+    others = (COMPILED_FOR, MODE)
+    inherited = {k: value for k, value in os.environ.items() if k in others or not k.startswith(ENV_PREFIX)}
     python_path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     metrics = {"PROMETHEUS_MULTIPROC_DIR": folder}
     return inherited | python_path | metrics | {ENV_PREFIX + key.upper(): str(value) for key, value in own.items()}

@@ -220,9 +220,11 @@ def _kill(pid: int) -> None:
 
 def main() -> None:
     from lstm_explain.kernels import cache
+    from lstm_explain.kernels.background import MODE
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server to handle
     cache.use()
+    os.environ[MODE] = "never"  # trials have limits of their own, and whoever serves the model orders what it needs
     for module in PRELOADED:
         with suppress(ImportError):  # tokenizers may be missing
             import_module(module)

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from lstm_explain.compiled.recurrent.activations import activations_of
-from lstm_explain.compiled.recurrent.received import Received, per_sample, rows_of
-from lstm_explain.compiled.recurrent.sums import Ceiling, Rules, has_ceiling, weighted
-from lstm_explain.compiled.recurrent.timeline import Timeline
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
 from lstm_explain.operators.array_api import namespace
+from lstm_explain.operators.direction import Direction
 from lstm_explain.operators.formulas import shared
-from lstm_explain.operators.gru_cell import GRUDirection
+from lstm_explain.operators.over_steps.activations import activations_of
+from lstm_explain.operators.over_steps.received import Received, per_sample, rows_of
+from lstm_explain.operators.over_steps.sums import Ceiling, Rules, has_ceiling, weighted
+from lstm_explain.operators.over_steps.timeline import Timeline
 
 Z, R, N = range(3)
 
@@ -37,7 +37,7 @@ class Inner:
     h_before: Array
 
 
-def inner_values(direction: GRUDirection, x: Array, h_before: Array) -> Inner:
+def inner_values(direction: Direction, x: Array, h_before: Array) -> Inner:
     H, xp, kind = direction.hidden, namespace(x), x.dtype
     f, g = activations_of(direction.codes, direction.params, float(direction.clip))
     W, RR, bias = direction.W, direction.R, direction.bias
@@ -89,7 +89,7 @@ class Flow:
         return {name: value for name in used if (value := getattr(self, name)) is not None}
 
 
-def gradient_flow(direction: GRUDirection, v: Inner) -> Flow:
+def gradient_flow(direction: Direction, v: Inner) -> Flow:
     f, g = activations_of(direction.codes, direction.params, float(direction.clip))
     z, r, n = v.gates
     candidate = (1 - z) * g.slope(v.z[N], n)
@@ -99,7 +99,7 @@ def gradient_flow(direction: GRUDirection, v: Inner) -> Flow:
     return Flow(candidate, z, update, v.h_before * slope, direct_inner=r)
 
 
-def relevance_flow(direction: GRUDirection, lrp: LRP, v: Inner, x: Array) -> Flow:
+def relevance_flow(direction: Direction, lrp: LRP, v: Inner, x: Array) -> Flow:
     """LRP through one step (Arras et al. 2019, section 3)."""
     H, xp, kind, before = direction.hidden, namespace(x), x.dtype, direction.linear_before_reset
     rules, delta, gated = Rules(lrp), lrp.bias_factor, lrp.product_rule != "all"
@@ -150,7 +150,7 @@ def relevance_flow(direction: GRUDirection, lrp: LRP, v: Inner, x: Array) -> Flo
     return flow
 
 
-def _terms(direction: GRUDirection, lrp: LRP, v: Inner, x: Array, gated: bool) -> tuple[list[Any], Any]:
+def _terms(direction: Direction, lrp: LRP, v: Inner, x: Array, gated: bool) -> tuple[list[Any], Any]:
     """Returns the sums of absolute terms of the three sums, and of u."""
     terms: list[Any] = [None] * 3
     if lrp.relative is None:
@@ -170,8 +170,29 @@ def _terms(direction: GRUDirection, lrp: LRP, v: Inner, x: Array, gated: bool) -
     return terms, size_of_h @ R_h + xp.asarray(np.abs(direction.Rb_h).astype(kind))
 
 
+def forward(direction: Direction, time: Timeline, x: Array, initial: list[Array]) -> tuple[Array, list[Array]]:
+    """Returns the hidden states [T, B, H], and the last one, [B, H]. initial: h."""
+    H, xp, kind = direction.hidden, time.xp, x.dtype
+    f, g = activations_of(direction.codes, direction.params, float(direction.clip))
+    R_gates, R_h = (xp.asarray(R.T.astype(kind)) for R in (direction.R[: 2 * H], direction.R[2 * H :]))
+    from_x = x @ xp.asarray(direction.W.T.astype(kind)) + xp.asarray(direction.bias.astype(kind))
+    recurrent_bias = xp.asarray(direction.Rb_h.astype(kind))
+
+    def step(states: list[Array], at: list[Array]) -> tuple[list[Array], list[Array]]:
+        (before,), (z,) = states, at
+        gates = f(z[..., : 2 * H] + before @ R_gates)
+        update, reset = gates[..., :H], gates[..., H:]
+        first = direction.linear_before_reset
+        inner = reset * (before @ R_h + recurrent_bias) if first else (reset * before) @ R_h
+        hidden = (1 - update) * g(z[..., 2 * H :] + inner) + update * before
+        return [hidden], [hidden]
+
+    last, (hidden,) = time.forwards(step, initial, [from_x])
+    return hidden, last
+
+
 def backward(
-    direction: GRUDirection,
+    direction: Direction,
     time: Timeline,
     lrp: LRP | None,
     x: Array,

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lstm_explain.compiled.recurrent.timeline import Timeline
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
 from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.cell_stabilisers import HIGHEST
 from lstm_explain.operators.formulas import At, settle
+from lstm_explain.operators.over_steps.timeline import Timeline
 
 
 def weighted(x: Array, W: Array, h: Array, R: Array, bias: Array) -> Array:

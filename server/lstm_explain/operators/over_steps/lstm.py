@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from lstm_explain.compiled.recurrent.activations import activations_of
-from lstm_explain.compiled.recurrent.received import Received, per_sample, rows_of
-from lstm_explain.compiled.recurrent.sums import Ceiling, Rules, has_ceiling, weighted
-from lstm_explain.compiled.recurrent.timeline import Timeline
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
 from lstm_explain.operators.array_api import namespace
+from lstm_explain.operators.direction import Direction
 from lstm_explain.operators.formulas import shared
-from lstm_explain.operators.lstm_cell import LSTMDirection
+from lstm_explain.operators.over_steps.activations import activations_of
+from lstm_explain.operators.over_steps.received import Received, per_sample, rows_of
+from lstm_explain.operators.over_steps.sums import Ceiling, Rules, has_ceiling, weighted
+from lstm_explain.operators.over_steps.timeline import Timeline
 
 I, O, F, G = range(4)  # noqa: E741 - the gates in ONNX's order, and the cell input
 
@@ -34,7 +34,7 @@ class Inner:
     bent: Array
 
 
-def inner_values(direction: LSTMDirection, time: Timeline, x: Array, h_before: Array, c0: Array) -> Inner:
+def inner_values(direction: Direction, time: Timeline, x: Array, h_before: Array, c0: Array) -> Inner:
     """Recomputes the cells from the hidden states that each step starts from."""
     H, xp = direction.hidden, time.xp
     f, g, h = activations_of(direction.codes, direction.params, float(direction.clip))
@@ -94,7 +94,7 @@ class Flow:
         return [(k, a, h) for k, a, h in found if a is not None] + [(G, self.cell_input, False)]
 
 
-def gradient_flow(direction: LSTMDirection, v: Inner) -> Flow:
+def gradient_flow(direction: Direction, v: Inner) -> Flow:
     """Back-propagation through one step."""
     f, g, h = activations_of(direction.codes, direction.params, float(direction.clip))
     i, o, keep, new = v.gates
@@ -111,7 +111,7 @@ def gradient_flow(direction: LSTMDirection, v: Inner) -> Flow:
     return Flow(through, at_o, at_i, at_f, i * slopes[G], keep)
 
 
-def relevance_flow(direction: LSTMDirection, lrp: LRP, v: Inner, x: Array, h_before: Array) -> Flow:
+def relevance_flow(direction: Direction, lrp: LRP, v: Inner, x: Array, h_before: Array) -> Flow:
     """LRP through one step (Arras et al. 2019, section 3)."""
     rules, delta, H, xp = Rules(lrp), lrp.bias_factor, direction.hidden, namespace(x)
     i, o, keep, new = v.gates
@@ -166,8 +166,29 @@ def relevance_flow(direction: LSTMDirection, lrp: LRP, v: Inner, x: Array, h_bef
     return Flow(through, sums[O], sums[I], sums[F], sums[G], to_before, lost_h, lost_cell, spread_h, spread_cell)
 
 
+def forward(direction: Direction, time: Timeline, x: Array, initial: list[Array]) -> tuple[Array, list[Array]]:
+    """Returns the hidden states [T, B, H], and the last h and c, [B, H]. initial: h and c."""
+    H, xp, kind = direction.hidden, time.xp, x.dtype
+    f, g, h = activations_of(direction.codes, direction.params, float(direction.clip))
+    R, P = xp.asarray(direction.R.T.astype(kind)), [xp.asarray(p.astype(kind)) for p in direction.P]
+    from_x = x @ xp.asarray(direction.W.T.astype(kind)) + xp.asarray(direction.bias.astype(kind))
+
+    def step(states: list[Array], at: list[Array]) -> tuple[list[Array], list[Array]]:
+        (hidden, c), (z,) = states, at
+        z = z + hidden @ R
+        i, o, keep, new = (z[..., k * H : (k + 1) * H] for k in range(4))
+        i = f(i + P[0] * c if P else i)
+        keep = 1 - i if direction.coupled else f(keep + P[2] * c if P else keep)
+        c = keep * c + i * g(new)
+        hidden = f(o + P[1] * c if P else o) * h(c)
+        return [hidden, c], [hidden]
+
+    last, (hidden,) = time.forwards(step, initial, [from_x])
+    return hidden, last
+
+
 def backward(
-    direction: LSTMDirection,
+    direction: Direction,
     time: Timeline,
     lrp: LRP | None,
     x: Array,

@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lstm_explain.compiled.scan import Step, scan, without_tiny_states
+import numpy as np
+
+from lstm_explain.cancellation import raise_if_stopped
 from lstm_explain.graph.ir import Array
-from lstm_explain.operators.array_api import namespace
+from lstm_explain.operators.array_api import is_numpy, namespace
+from lstm_explain.tracing.scan import Step, scan, without_tiny_states
 
 
 class Timeline:
@@ -20,7 +23,7 @@ class Timeline:
     """
 
     def __init__(self, x: Any, lengths: Any, *, reverse: bool) -> None:
-        self.trace, self.reverse, self.lengths = x.trace, reverse, lengths
+        self.trace, self.reverse, self.lengths = None if is_numpy(x) else x.trace, reverse, lengths
         self.xp: Any = namespace(x)
         self.steps, self.batch = x.shape[:2]
         position = self.xp.reshape(self.xp.arange(self.steps), (self.steps, 1, 1))
@@ -57,19 +60,36 @@ class Timeline:
 
     def backwards(self, step: Step, carried: Sequence[Any], read: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Returns a loop in the opposite order, last step first, whose states fade to zero."""
-        return self._loop(without_tiny_states(step), carried, read, backwards=not self.reverse)
+        if self.trace is not None:  # NumPy computes with flush-to-zero instead
+            step = without_tiny_states(step)
+        return self._loop(step, carried, read, backwards=not self.reverse)
 
     def _loop(
         self, step: Step, carried: Sequence[Any], read: Sequence[Any], *, backwards: bool
     ) -> tuple[list[Any], list[Any]]:
         inside = self.inside
         if inside is None:
-            return scan(self.trace, step, carried, read, backwards=backwards)
+            return self._scan(step, carried, read, backwards=backwards)
 
         def held(states: list[Any], elements: list[Any]) -> tuple[list[Any], list[Any]]:
             """States stay as they are at positions outside their sequence."""
             after, results = step(states, elements[:-1])
             return [self.xp.where(elements[-1], a, b) for a, b in zip(after, states, strict=True)], results
 
-        last, stacked = scan(self.trace, held, carried, [*read, inside], backwards=backwards)
+        last, stacked = self._scan(held, carried, [*read, inside], backwards=backwards)
         return last, [self.only_inside(s) for s in stacked]
+
+    def _scan(
+        self, step: Step, carried: Sequence[Any], read: Sequence[Any], *, backwards: bool
+    ) -> tuple[list[Any], list[Any]]:
+        if self.trace is not None:
+            return scan(self.trace, step, carried, read, backwards=backwards)
+        if not self.steps:
+            _, results = step(list(carried), [np.zeros(a.shape[1:], a.dtype) for a in read])
+            return list(carried), [np.zeros((0, *r.shape), r.dtype) for r in results]
+        states, found = list(carried), []
+        for t in range(self.steps - 1, -1, -1) if backwards else range(self.steps):
+            raise_if_stopped()
+            states, results = step(states, [a[t] for a in read])
+            found.append(results)
+        return states, [np.stack(r) for r in zip(*(found[::-1] if backwards else found), strict=True)]

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lstm_explain.compiled.recurrent import gru, lstm, rnn
-from lstm_explain.compiled.recurrent.received import Received
-from lstm_explain.compiled.recurrent.timeline import Timeline
 from lstm_explain.graph.ir import Node
 from lstm_explain.methods import LRP
 from lstm_explain.operators.gru_cell import GRU
 from lstm_explain.operators.lstm_cell import LSTM
+from lstm_explain.operators.over_steps import gru, lstm, rnn
+from lstm_explain.operators.over_steps.received import Received
+from lstm_explain.operators.over_steps.timeline import Timeline
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.rnn_cell import RNN
 from lstm_explain.operators.tape import BackwardResult

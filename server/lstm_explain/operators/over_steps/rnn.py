@@ -5,17 +5,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstm_explain.compiled.recurrent.activations import activations_of
-from lstm_explain.compiled.recurrent.received import Received, per_sample
-from lstm_explain.compiled.recurrent.sums import Ceiling, Rules, has_ceiling, weighted
-from lstm_explain.compiled.recurrent.timeline import Timeline
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
-from lstm_explain.operators.rnn_cell import RNNDirection
+from lstm_explain.operators.direction import Direction
+from lstm_explain.operators.over_steps.activations import activations_of
+from lstm_explain.operators.over_steps.received import Received, per_sample
+from lstm_explain.operators.over_steps.sums import Ceiling, Rules, has_ceiling, weighted
+from lstm_explain.operators.over_steps.timeline import Timeline
+
+
+def forward(direction: Direction, time: Timeline, x: Array, initial: list[Array]) -> tuple[Array, list[Array]]:
+    """Returns the hidden states [T, B, H], and the last one, [B, H]. initial: h."""
+    xp, kind = time.xp, x.dtype
+    (f,) = activations_of(direction.codes, direction.params, float(direction.clip))
+    R = xp.asarray(direction.R.T.astype(kind))
+    from_x = x @ xp.asarray(direction.W.T.astype(kind)) + xp.asarray(direction.bias.astype(kind))
+
+    def step(states: list[Array], at: list[Array]) -> tuple[list[Array], list[Array]]:
+        hidden = f(at[0] + states[0] @ R)
+        return [hidden], [hidden]
+
+    last, (hidden,) = time.forwards(step, initial, [from_x])
+    return hidden, last
 
 
 def backward(
-    direction: RNNDirection,
+    direction: Direction,
     time: Timeline,
     lrp: LRP | None,
     x: Array,

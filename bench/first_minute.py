@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures a server that starts without compiled kernels: `python -m bench --part first-minute`.
+
+With each setting of LSTM_EXPLAIN_KERNELS that compiles, a server starts with an empty cache. It is then asked once for
+every method and product rule, for a short and for a long text, by one caller. `wait` is what every server did before.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+from rich.console import Console
+from rich.table import Table
+
+from bench.service import EXPLAIN, ROOT, SENTENCES, server
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
+
+LONG = 12  # times the sentence: some 200 words
+SETTINGS = ("background",)
+
+
+def _methods() -> dict[str, method_pb2.Method]:
+    """Return every method with its default parameters, and LRP under every rule with both kinds of stabiliser."""
+    found = {}
+    for field in method_pb2.Method.DESCRIPTOR.oneofs[0].fields:
+        found[field.name] = method_pb2.Method()
+        getattr(found[field.name], field.name).SetInParent()
+    for name, rule in method_pb2.ProductRule.items():
+        short = name.removeprefix("PRODUCT_RULE_").lower()
+        found[f"lrp {short}"] = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=rule))
+        found[f"lrp {short}, epsilon"] = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=rule, epsilon=1e-3))
+    return {name: how for name, how in found.items() if "unspecified" not in name}
+
+
+def _message(text: str, how: method_pb2.Method) -> bytes:
+    data = len(text.encode()).to_bytes(4, "little") + text.encode()
+    tensor = tensor_pb2.Tensor(name="tokens", dtype="DATA_TYPE_STRING", shape=[1], data=data)
+    return explanation_pb2.ExplainRequest(model="sentiment", inputs=[tensor], method=how).SerializeToString()
+
+
+def _measure(setting: str) -> dict[str, Any]:
+    """Return the seconds until ready, and those of the first and of the second answer to each request."""
+    texts = {"short": SENTENCES[0], "long": " ".join([SENTENCES[0]] * LONG)}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"LSTM_EXPLAIN_KERNELS": setting, "NUMBA_CACHE_DIR": f"{folder}/kernels"}
+        flags = ["--models", str(ROOT / "models"), "--no-spare"]
+        began = time.monotonic()
+        with server(Path(folder), flags, **environment) as (_, address), grpc.insecure_channel(address) as channel:
+            ready, explain, times = time.monotonic() - began, channel.unary_unary(EXPLAIN), {}
+            for name, how in _methods().items():
+                for length, text in texts.items():
+                    message = _message(text, how)
+                    times[f"{name}, {length}"] = [_seconds(explain, message) for _ in range(2)]
+        told = [line for line in Path(folder, "log").read_text().splitlines() if "background" in line]
+    return {"ready_s": ready, "seconds": times, "told": [line.partition(": ")[2] for line in told]}
+
+
+def _seconds(explain: Any, message: bytes) -> float:
+    start = time.perf_counter()
+    explain(message)
+    return time.perf_counter() - start
+
+
+def run(console: Console) -> dict[str, Any]:
+    """Return the figures by setting."""
+    figures = {setting: _measure(setting) for setting in SETTINGS}
+    table = Table("seconds", *SETTINGS, title="a server without compiled kernels: the first answer, and the second")
+    table.add_row("ready after", *(f"{figures[s]['ready_s']:.1f}" for s in SETTINGS))
+    for name in figures[SETTINGS[0]]["seconds"]:
+        pairs = (figures[s]["seconds"][name] for s in SETTINGS)
+        table.add_row(name, *(f"{first:.3f}, {second:.3f}" for first, second in pairs))
+    console.print(table)
+    return figures

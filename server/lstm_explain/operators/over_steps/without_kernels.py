@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one direction of a recurrent node in NumPy, where its kernels are not compiled yet (kernels/compilation.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.methods import LRP
+from lstm_explain.operators.direction import Direction
+from lstm_explain.operators.over_steps.received import Received
+from lstm_explain.operators.over_steps.timeline import Timeline
+from lstm_explain.operators.tape import Lengths, SavedTensors, Tape
+
+
+@dataclass(frozen=True)
+class WithoutKernels:
+    """See direction.InPlaceOfKernels. over_steps, back_over_steps: `forward` and `backward` of lstm.py, gru.py or
+    rnn.py.
+    """
+
+    over_steps: Callable[..., tuple[Array, list[Array]]]
+    back_over_steps: Callable[..., Received]
+
+    def forward(
+        self, direction: Direction, x: Array, states: list[Array], lens: Lengths, keep: SavedTensors
+    ) -> tuple[Tape, list[Array]]:
+        kind, finer = x.dtype, direction.sums_in(keep)
+        wide, initial = x.astype(finer, copy=False), [s.astype(finer, copy=False) for s in states]
+        hidden, last = self.over_steps(direction, _timeline(direction, wide, lens), wide, initial)
+        hidden = hidden.astype(kind, copy=False)
+        last = [np.where(lens.steps[:, None] > 0, s, 0).astype(kind, copy=False) for s in last]
+        return Tape(x, hidden, states[0], lens, {"initial": np.stack(states)}, finer, complete=False), last
+
+    def predict(
+        self, direction: Direction, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array]
+    ) -> None:
+        part, initial = x[:, order], [s[order] for s in states]
+        found, ends = self.over_steps(direction, Timeline(part, None, reverse=direction.reverse), part, initial)
+        if len(hidden):
+            hidden[:, order] = found
+        for whole, end in zip(last, ends, strict=True):
+            whole[order] = end
+
+    def backward(
+        self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]
+    ) -> list[Array]:
+        passes, kept = len(lens.steps) // len(tape.lens.steps), tape.kept
+        initial = kept.get("initial", [tape.h0, *([kept["c0"]] if "c0" in kept else [])])
+
+        def again(array: Array, axis: int) -> Array:
+            """Once for each pass, in the type of the backward pass."""
+            array = array.astype(tape.dtype, copy=False)
+            return array if passes == 1 else np.concatenate([array] * passes, axis)
+
+        x, hidden = again(tape.x, 1), again(tape.hidden, 1)
+        time, states = _timeline(direction, x, lens), [again(s, 0) for s in initial]
+        received = self.back_over_steps(direction, time, lrp, x, hidden, states, r_y if len(r_y) else None, r_ends)
+        lost = np.zeros(len(lens.steps)) if received.absorbed is None else np.asarray(received.absorbed, np.float64)
+        return [received.x, lost, *received.states]
+
+
+def _timeline(direction: Direction, x: Array, lens: Lengths) -> Timeline:
+    return Timeline(x, None if lens.whole else lens.steps, reverse=direction.reverse)
