@@ -37,7 +37,10 @@ class TracedRecurrent:
         self.node, self.cell = node, cell
         self.state_slots, self.batch_first = cell.state_slots, cell.batch_first
 
-    def backward(self, operands: Operands, arriving: list[Any | None], lrp: LRP | None) -> BackwardResult:
+    def ready_back(self, _: Operands, lrp: LRP | None) -> Callable[[Operands, list[Any | None]], BackwardResult]:
+        return lambda operands, arriving: self._backward(operands, arriving, lrp)
+
+    def _backward(self, operands: Operands, arriving: list[Any | None], lrp: LRP | None) -> BackwardResult:
         cell, inputs = self.cell, operands.inputs
         dtype = next(a for a in arriving if a is not None).dtype
         x, y, (r_y, *r_ends) = inputs[0], operands.y, arriving
