@@ -38,6 +38,14 @@ class NotCompiled(Exception):  # noqa: N818 - no error: the caller has another w
     """No compiled code for these arguments is at hand yet."""
 
 
+_last_without = [0]
+
+
+def was_without(since: int) -> bool:
+    """Returns whether this process has answered a call without compiled code since that time, in time.time_ns."""
+    return _last_without[0] >= since
+
+
 def mode() -> str:
     """Returns the setting. Raises Error where it is unknown."""
     chosen = os.environ.get(MODE, BACKGROUND)
@@ -105,6 +113,7 @@ class _WithoutWaiting:
         found = self._load(types)
         if found is not None:
             return found
+        _last_without[0] = time.time_ns()
         if self._meanwhile is None:
             raise NotCompiled(self._kernel.__name__)
         return self._meanwhile

@@ -8,7 +8,7 @@ the steps is repeated in float64 NumPy with the kernels' rules, but only where a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +20,10 @@ from lstm_explain.methods.stabiliser import Stabiliser
 from lstm_explain.operators import BatchLayout
 from lstm_explain.operators.formulas import At, settle, shared
 from lstm_explain.operators.lstm_cell import LSTM, LSTMDirection
+from lstm_explain.operators.over_steps.lstm import inner_values
+from lstm_explain.operators.over_steps.timeline import Timeline
 from lstm_explain.operators.recurrent import Recurrent
-from lstm_explain.operators.tape import SavedTensors, Tape
+from lstm_explain.operators.tape import Tape
 from lstm_explain.program.steps.layer_rules import settings_of
 
 if TYPE_CHECKING:
@@ -58,13 +60,22 @@ def inner_relevance(program: Program, back: BackwardPass, node: str, view: str) 
     for d, (direction, tape) in enumerate(zip(cell.directions, tapes, strict=True)):
         assert isinstance(direction, LSTMDirection)
         if "gates" not in tape.kept:
-            tape, _ = direction.forward(tape.x, [tape.h0, tape.kept["c0"]], tape.lens, SavedTensors.GATES_FLOAT64)
+            tape = _with_gates(direction, tape)
         r_y = np.zeros(tape.hidden.shape) if y is None else y[:, d]
         parts.append(_direction(direction, tape, r_y, [None if e is None else e[d] for e in ends], lrp)[view])
     whole = np.stack(parts, axis=1)
     given = next((m.layout for m in arrived if m is not None), None)
     layout = None if given is None else BatchLayout(0 if cell.batch_first else 2, given.inner)
     return whole.transpose(2, 0, 1, 3) if cell.batch_first else whole, layout
+
+
+def _with_gates(direction: LSTMDirection, tape: Tape) -> Tape:
+    """Returns the tape with what the other rules save, computed again from the hidden states."""
+    x, hidden, h0, c0 = (_double(a) for a in (tape.x, tape.hidden, tape.h0, tape.kept["c0"]))
+    time = Timeline(x, None if tape.lens.whole else tape.lens.steps, reverse=direction.reverse)
+    v = inner_values(direction, time, x, time.before(hidden, h0), c0)
+    wide = {"z": np.concatenate(v.z, axis=-1), "gates": np.concatenate(v.gates, axis=-1)}
+    return replace(tape, kept={**wide, "cells": v.cell, "squashed": v.bent, "c0": c0})
 
 
 def _direction(

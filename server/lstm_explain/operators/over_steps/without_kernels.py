@@ -33,7 +33,8 @@ class WithoutKernels:
         hidden, last = self.over_steps(direction, _timeline(direction, wide, lens), wide, initial)
         hidden = hidden.astype(kind, copy=False)
         last = [np.where(lens.steps[:, None] > 0, s, 0).astype(kind, copy=False) for s in last]
-        return Tape(x, hidden, states[0], lens, {"initial": np.stack(states)}, finer, complete=False), last
+        kept = dict(zip(("c0",), initial[1:], strict=False))
+        return Tape(x, hidden, states[0], lens, kept, finer, complete=False), last
 
     def predict(
         self, direction: Direction, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array]
@@ -48,8 +49,8 @@ class WithoutKernels:
     def backward(
         self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]
     ) -> list[Array]:
-        passes, kept = len(lens.steps) // len(tape.lens.steps), tape.kept
-        initial = kept.get("initial", [tape.h0, *([kept["c0"]] if "c0" in kept else [])])
+        passes = len(lens.steps) // len(tape.lens.steps)
+        initial = [tape.h0, *([tape.kept["c0"]] if "c0" in tape.kept else [])]
 
         def again(array: Array, axis: int) -> Array:
             """Once for each pass, in the type of the backward pass."""

@@ -12,13 +12,15 @@ from typing import Any
 from lstm_explain.kernels.cache import CPU
 
 PACKAGES = ("lstm-explain", "numpy", "numba", "llvmlite", "onnx", "onnxruntime")
+WITHOUT = "none: NumPy answered"
 
 
 @functools.cache
-def environment() -> dict[str, Any]:
+def environment(*, without_kernels: bool = False) -> dict[str, Any]:
     """Returns the description of this process as plain JSON. The caller must not change it.
 
-    processor.kernels: the processor that our kernels are compiled for, if it is not the one that they run on.
+    processor.kernels: the processor that our kernels are compiled for, if it is not the one that they run on; or
+    WITHOUT, where some were not compiled yet (kernels/compilation.py).
     """
     from llvmlite import binding
 
@@ -28,7 +30,7 @@ def environment() -> dict[str, Any]:
             "machine": platform.machine(),
             "name": binding.get_host_cpu_name(),
             "features": ",".join(features),
-            "kernels": os.environ.get(CPU, ""),
+            "kernels": WITHOUT if without_kernels else os.environ.get(CPU, ""),
         },
         "system": platform.system(),
         "python": platform.python_version(),

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 from pathlib import Path
 
+from lstm_explain.kernels.compilation import was_without
 from lstm_explain.serving.execution.batcher import Job
 from lstm_explain.serving.receipts.envelope import read_signing_key
 from lstm_explain.serving.receipts.statement import Answered, statement
@@ -24,7 +25,13 @@ class ReceiptSigner:
         request = job.request
         explanations = job.answer if request.targets else [job.answer]
         answered = Answered(
-            job.served, request.inputs, explanations, bool(request.targets), request.capture, request.condition
+            job.served,
+            request.inputs,
+            explanations,
+            bool(request.targets),
+            request.capture,
+            request.condition,
+            was_without(job.began),
         )
         time = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         content = statement(answered, job.request_id, time, self._key.public)

@@ -41,7 +41,9 @@ LEDGER = ("inputs", "initial_states", "absorbed", "residual")
 
 @dataclass(frozen=True)
 class Answered:
-    """One answered request. several: whether it asked for a list of targets, even of one."""
+    """One answered request. several: whether it asked for a list of targets, even of one. without_kernels: whether
+    NumPy answered, because kernels were not compiled yet.
+    """
 
     served: ServedModel
     inputs: Mapping[str, Array]
@@ -49,6 +51,7 @@ class Answered:
     several: bool
     capture: tuple[str, ...] = ()
     condition: Condition | None = None
+    without_kernels: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def statement(answered: Answered, request_id: str, time: str, public_key: str) -
             "explained": numbers.explained.tolist(),
             "ledger": {part: listed(getattr(numbers.ledger, part)) for part in LEDGER},
             "warnings": list(numbers.warnings),
-            "environment": environment(),
+            "environment": environment(without_kernels=answered.without_kernels),
         },
     }
 
