@@ -28,6 +28,7 @@ INTERNAL = ("reuse_port", "worker", "gently", "parent", "announcements")
 # The values of flags whose type does not determine them.
 VALUES = {
     "drift_share": " SHARE",
+    "batch_ray": " ADDRESS",
     "audit": " PATH\\|stdout\\|stderr",
     "web": " [HOST:PORT]",
     "web_hosts": " NAME[,NAME]",

@@ -39,6 +39,7 @@ type Client struct {
 	connection   *grpc.ClientConn
 	explanations pb.ExplanationServiceClient
 	models       pb.ModelServiceClient
+	operations   pb.OperationServiceClient
 }
 
 // Option changes how Connect connects.
@@ -134,7 +135,10 @@ func Connect(address string, chosen ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{connection, pb.NewExplanationServiceClient(connection), pb.NewModelServiceClient(connection)}, nil
+	return &Client{
+		connection, pb.NewExplanationServiceClient(connection), pb.NewModelServiceClient(connection),
+		pb.NewOperationServiceClient(connection),
+	}, nil
 }
 
 func (o options) dialOptions() []grpc.DialOption {

@@ -19,7 +19,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2, operation_pb2
 
 NUMBERS = {FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64}
 NUMBERS |= {FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64}
@@ -28,7 +28,8 @@ FLOATS = {FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}
 
 def roots() -> list[Descriptor]:
     """The types that calls send and receive, each once."""
-    services = [*explanation_pb2.DESCRIPTOR.services_by_name.values(), *model_pb2.DESCRIPTOR.services_by_name.values()]
+    files = [stubs.DESCRIPTOR for stubs in (explanation_pb2, model_pb2, operation_pb2)]
+    services = [service for file in files for service in file.services_by_name.values()]
     methods = [method for service in services for method in service.methods]
     return list(dict.fromkeys(t for m in methods for t in (m.input_type, m.output_type)))
 

@@ -154,6 +154,7 @@ def model_cases() -> Iterator[Case]:
     }
     yield from import_cases()
     yield from route_cases()
+    yield from operation_cases()
 
 
 def _detail(name: str, model: str, detail: dict[str, Any]) -> Case:
@@ -222,3 +223,23 @@ def route_cases() -> Iterator[Case]:
     ):
         case = {**call, "route": {**route, **change}, "expect_error": error}
         yield {"name": f"error-route-{name}", "about": "a route that is refused", **case}
+
+
+def operation_cases() -> Iterator[Case]:
+    built, feeds = models.recurrent("gru"), feeds_of("gru", 3, 2)
+    request = ask("gru", feeds, method={"name": "lrp", "parameters": {"epsilon": 0.02}}, target={"indices": [1]})
+    yield {
+        "name": "operation",
+        "about": "an explanation is started, waited for, listed, compared with the call, and deleted",
+        "call": "operation",
+        "request": request,
+        "expect": by_lrp(built, feeds, one_hot(1, 2, 3), Rules(epsilon=0.02)),
+    }
+    wrong = {name: array[..., :1].copy() for name, array in feeds.items()}
+    yield {
+        "name": "error-operation",
+        "about": "an operation that is refused when it is started",
+        "call": "operation",
+        "request": ask("gru", wrong, method={"name": "lrp", "parameters": {}}),
+        "expect_error": {"code": "INVALID_ARGUMENT", "field": "request.inputs[0].shape"},
+    }

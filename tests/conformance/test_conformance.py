@@ -69,9 +69,10 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     (folder / "tokens").write_text(f"{EXPLAINER} explain\n{MANAGER} explain,manage\n")
     compile_kernels()
     secured = [*files.flags, *files.client_flags, "--tokens", str(folder / "tokens")]
+    keeps = ("--operations-folder", str(folder / "operations"))
     with (
-        serving(folder / "plain", "--allow-import", *signs) as plain,
-        serving(folder / "tls", "--allow-import", *signs, *secured) as tls,
+        serving(folder / "plain", "--allow-import", *signs, *keeps) as plain,
+        serving(folder / "tls", "--allow-import", *signs, *keeps, *secured) as tls,
         unsteady(plain.address) as proxy,
     ):
         certificates = ("--ca", f"{folder}/ca.pem", "--cert", f"{folder}/me.pem", "--key", f"{folder}/me.key")

@@ -22,10 +22,10 @@ def web_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def web_server(web_models: Path) -> Iterator[Running]:
-    metrics = ("--metrics-listen", "127.0.0.1:0")
+def web_server(web_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    more = ("--metrics-listen", "127.0.0.1:0", "--operations-folder", str(tmp_path_factory.mktemp("operations")))
     with serving(
-        web_models, "--web", "127.0.0.1:0", "--max-message-bytes", str(MOST), "--parallel", "1", *metrics
+        web_models, "--web", "127.0.0.1:0", "--max-message-bytes", str(MOST), "--parallel", "1", *more
     ) as server:
         yield server
 

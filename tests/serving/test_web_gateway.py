@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
@@ -21,7 +22,7 @@ from lstm_explain.serving.web.connect import HTTP_STATUS
 from lstm_explain.serving.web.gateway import CALLS
 from lstm_explain.serving.web.http_calls import MAX_ELEMENTS
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
-from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc
+from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc, operation_pb2
 from tests.serving.calling import refusal, request, sequence, stub, tensor, texts
 from tests.serving.running import Running
 from tests.serving.web import EXPLAIN, GET, JSON, LIST, MOST, ask, explanation, refused
@@ -191,11 +192,32 @@ def test_a_deadline_is_enforced(page: str) -> None:
     assert ask(page, LIST, b"{}", {"connect-timeout-ms": "soon"}).status == 400
 
 
-def test_only_read_only_calls_are_offered(page: str) -> None:
+def test_an_operation_is_started_and_fetched(page: str) -> None:
+    def call(method: str, body: object) -> dict[str, Any]:
+        answer = ask(page, f"/lstm_explain.v1.OperationService/{method}", json.dumps(body).encode())
+        assert answer.status == 200, answer.body
+        return dict(answer.json())
+
+    message = request(method=method_pb2.Method(gradient=method_pb2.Gradient()))
+    direct = ask(page, EXPLAIN, explanation(message)).json()
+    started = call("StartExplain", {"request": json.loads(explanation(message))})["operation"]
+    ended = call("WaitOperation", {"name": started["name"]})["operation"]
+    assert ended["state"] == "OPERATION_STATE_SUCCEEDED"
+    assert ended["response"] == direct
+    assert started["name"] in {one["name"] for one in call("ListOperations", {})["operations"]}
+    assert (
+        call("CancelOperation", {"name": started["name"]}) == call("DeleteOperation", {"name": started["name"]}) == {}
+    )
+    gone = ask(page, "/lstm_explain.v1.OperationService/GetOperation", json.dumps({"name": started["name"]}).encode())
+    assert (gone.status, refused(gone)) == (404, "not_found")
+
+
+def test_calls_that_change_models_are_not_offered(page: str) -> None:
     for path in ("ModelService/ImportModel", "ModelService/DeleteModel", "ModelService/RouteModel", "X/Y"):
         assert ask(page, f"/lstm_explain.v1.{path}").status in (404, 405)
     assert ask(page, EXPLAIN, None, method="GET").status in (404, 405)
-    assert {call.method for call in CALLS} == {"ListModels", "GetModel", "Explain"}
+    operations = {method.name for method in operation_pb2.DESCRIPTOR.services_by_name["OperationService"].methods}
+    assert {call.method for call in CALLS} == {"ListModels", "GetModel", "Explain", *operations}
 
 
 def long_one() -> pb.ExplainRequest:

@@ -2,6 +2,7 @@
 
 #include "suite.hpp"
 
+#include <algorithm>
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 #include <openssl/evp.h>
@@ -194,6 +195,28 @@ Hashes route_model(const lx::Client& client, const json& said) {
   return {};
 }
 
+Hashes operation(const lx::Client& client, const json& said) {
+  const lx::Request request = build_request(said.at("request"), "");
+  const std::string name = client.start(request).name;
+  const lx::Operation ended = client.wait_for_operation(name);
+  if (ended.state != lx::OperationState::succeeded) throw Wrong("the operation is " + std::string(lx::name(ended.state)));
+  check_result(ended.result(), said.at("expect"));
+  const auto listed = client.operations();
+  if (std::none_of(listed.begin(), listed.end(), [&name](const auto& one) { return one.name == name; })) {
+    throw Wrong("the operation is not listed");
+  }
+  Hashes found = hashes(ended.result());
+  if (hashes(client.explain(request)) != found) throw Wrong("the call has another relevance");
+  client.cancel_operation(name);
+  client.delete_operation(name);
+  try {
+    client.operation(name);
+  } catch (const lx::ModelNotFound&) {
+    return found;
+  }
+  throw Wrong("the operation is there after it was deleted");
+}
+
 Hashes call(const lx::Client& client, const json& said, const fs::path& models) {
   const std::string call = said.at("call");
   const json expected = said.value("expect", json::object());
@@ -202,6 +225,7 @@ Hashes call(const lx::Client& client, const json& said, const fs::path& models) 
   if (call == "explain_stream") return stream(client, said);
   if (call == "import_model") return import_model(client, said, models);
   if (call == "route_model") return route_model(client, said);
+  if (call == "operation") return operation(client, said);
   if (call == "models") {
     check_listed(client.models(), expected.value("models", json::array()));
   } else if (call == "model") {

@@ -4,21 +4,11 @@
 
 #include "connection.hpp"
 #include "status.hpp"
+#include "unary.hpp"
 #include "wire.hpp"
 
 namespace lstm_explain {
 namespace {
-
-/// One call of a stub; returns the answer or throws.
-template <class Stub, class Asked, class Answered>
-Answered unary(const Connection& connection, Stub& stub,
-               grpc::Status (Stub::*method)(grpc::ClientContext*, const Asked&, Answered*), const Asked& asked,
-               const CallOptions& options) {
-  Call call(connection, options, connection.options.timeout);
-  Answered answered;
-  check((stub.*method)(&call.context, asked, &answered));
-  return answered;
-}
 
 using Explanations = v1::ExplanationService::StubInterface;
 using Models = v1::ModelService::StubInterface;

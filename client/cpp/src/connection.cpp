@@ -89,6 +89,7 @@ Connection::Connection(const std::string& address, ConnectOptions chosen) : opti
   channel = grpc::CreateCustomChannel(address, credentials(options.tls), arguments(options));
   explanations = v1::ExplanationService::NewStub(channel);
   models = v1::ModelService::NewStub(channel);
+  operations = v1::OperationService::NewStub(channel);
 }
 
 Call::Call(const Connection& connection, const CallOptions& options,

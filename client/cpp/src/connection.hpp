@@ -13,6 +13,7 @@
 #include "lstm_explain/client.hpp"
 #include "lstm_explain/v1/explanation.grpc.pb.h"
 #include "lstm_explain/v1/model.grpc.pb.h"
+#include "lstm_explain/v1/operation.grpc.pb.h"
 
 namespace lstm_explain {
 
@@ -26,6 +27,7 @@ struct Connection {
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::ExplanationService::StubInterface> explanations;
   std::unique_ptr<v1::ModelService::StubInterface> models;
+  std::unique_ptr<v1::OperationService::StubInterface> operations;
 };
 
 /// The context of one call: deadline, token, and an ear for the caller's cancellation.

@@ -30,7 +30,7 @@ from case import (
 )
 
 import lstm_explain_client as lx
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2, operation_pb2
 
 SENTENCE = "neither funny nor suspenseful nor particularly well-drawn"
 WARM_UP = 20
@@ -55,6 +55,10 @@ class Blocking:
 
     def stream(self, requests: list[lx.Request]) -> list[lx.Answer]:
         return list(self._client.explain_stream(requests))
+
+    def finished(self, called: Any) -> Any:
+        """What a method of an operation returns."""
+        return called
 
     def cancelled_after(self, seconds: float, *args: Any, **kwargs: Any) -> Any:
         """To cancel its calls, another thread closes the client."""
@@ -89,6 +93,9 @@ class Asyncio:
             return [answer async for answer in self._client.explain_stream(requests)]
 
         return self._runner.run(collect())
+
+    def finished(self, called: Any) -> Any:
+        return self._runner.run(called)
 
     def cancelled_after(self, seconds: float, *args: Any, **kwargs: Any) -> Any:
         async def run() -> Any:
@@ -207,12 +214,29 @@ class Run:
                 raise Wrong(f"{part}: received {route}, expected {case['expect'][part]}")
         return {}
 
+    def operation(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
+        args, kwargs = arguments(case["request"])
+        started = face.call("start", *args, **kwargs)
+        result = face.finished(started.result(timeout=600))
+        check_result(result, case["expect"])
+        if started.name not in {one.name for one in face.call("operations")}:
+            raise Wrong("the operation is not listed")
+        if hashes(face.call("explain", *args, **kwargs)) != hashes(result):
+            raise Wrong("the call has another relevance")
+        face.finished(started.cancel())
+        face.finished(started.delete())
+        try:
+            face.call("operation", started.name)
+        except lx.OperationNotFound:
+            return hashes(result)
+        raise Wrong("the operation is there after it was deleted")
+
 
 def golden(folder: Path) -> Iterator[tuple[str, str]]:
     """Yields the name of each case and the error, which is empty if it passes."""
     for entry in json.loads((folder / "index.json").read_text()):
         kind = entry["message"].rsplit(".", 1)[1]
-        cls = getattr(explanation_pb2, kind, None) or getattr(model_pb2, kind)
+        cls = next(getattr(stubs, kind) for stubs in (explanation_pb2, model_pb2, operation_pb2) if hasattr(stubs, kind))
         encoded = (folder / f"{entry['name']}.bin").read_bytes()
         again = cls.FromString(encoded).SerializeToString(deterministic=True)
         yield f"golden/{entry['name']}", "" if again == encoded else f"{encoded.hex()} became {again.hex()}"

@@ -155,13 +155,19 @@ class AsyncClient(BaseClient):
         raise errors.MalformedResponse("the server ended the stream without an answer")
 
     async def start(
-        self, model: str, inputs: Inputs, *, request_id: str | None = None, **arguments: Any
+        self,
+        model: str,
+        inputs: Inputs,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **arguments: Any,
     ) -> AsyncOperation:
         """Start an explanation that the server keeps as an operation; see Client.start."""
         request = wire.as_request({"model": model, "inputs": inputs, **arguments})
         arrays = request.arrays()
         message = start_request(request.message(arrays), request_id)
-        return self._opened((await self._operate("StartExplain", message)).operation, arrays)
+        return self._opened((await self._operate("StartExplain", message, timeout)).operation, arrays)
 
     async def start_batch(self, model: str, input: str, output: str, **arguments: Any) -> AsyncOperation:
         """Start a batch job over files in the caller's folder on the server; see Client.start_batch."""

@@ -223,18 +223,26 @@ class Client(BaseClient):
                 return answer
         raise errors.MalformedResponse("the server ended the stream without an answer")
 
-    def start(self, model: str, inputs: Inputs, *, request_id: str | None = None, **arguments: Any) -> Operation:
+    def start(
+        self,
+        model: str,
+        inputs: Inputs,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        **arguments: Any,
+    ) -> Operation:
         """Start an explanation that the server keeps as an operation, whether or not anybody waits for it.
 
         arguments: `method`, `target` or `targets`, `parameters`, `capture`, `version` and `receipt`, as for `explain`
         and `explain_many`; an operation may cost more than they may. request_id: a call with the id of an earlier one
-        returns the operation that it started, and is not charged again; by default a new id. The server must keep
-        operations.
+        returns the operation that it started, and is not charged again; by default a new id. timeout: of the call, in
+        seconds, not of the explanation. The server must keep operations.
         """
         request = wire.as_request({"model": model, "inputs": inputs, **arguments})
         arrays = request.arrays()
         message = start_request(request.message(arrays), request_id)
-        return self._opened(self._operate("StartExplain", message).operation, arrays)
+        return self._opened(self._operate("StartExplain", message, timeout).operation, arrays)
 
     def start_batch(self, model: str, input: str, output: str, **arguments: Any) -> Operation:
         """Start a batch job over files in the caller's folder on the server, as `lstm-explain batch` does.

@@ -25,6 +25,7 @@ use crate::explanation::{Explanation, missing};
 use crate::import::Import;
 use crate::proto::explanation_service_client::ExplanationServiceClient;
 use crate::proto::model_service_client::ModelServiceClient;
+use crate::proto::operation_service_client::OperationServiceClient;
 use crate::proto::{self, ModelDetail, ModelRoute, ModelSummary};
 use crate::retry::Retry;
 use crate::target_set::explanations;
@@ -37,6 +38,7 @@ type Authorized = InterceptedService<Channel, Authorization>;
 pub struct Client {
     explanations: ExplanationServiceClient<Authorized>,
     models: ModelServiceClient<Authorized>,
+    pub(crate) operations: OperationServiceClient<Authorized>,
     timeout: Option<Duration>,
     retry: Retry,
 }
@@ -64,7 +66,10 @@ impl Client {
             explanations: ExplanationServiceClient::new(channel.clone())
                 .max_decoding_message_size(max_message_bytes)
                 .max_encoding_message_size(max_message_bytes),
-            models: ModelServiceClient::new(channel)
+            models: ModelServiceClient::new(channel.clone())
+                .max_decoding_message_size(max_message_bytes)
+                .max_encoding_message_size(max_message_bytes),
+            operations: OperationServiceClient::new(channel)
                 .max_decoding_message_size(max_message_bytes)
                 .max_encoding_message_size(max_message_bytes),
             timeout,
@@ -193,7 +198,7 @@ impl Client {
     }
 
     /// One call until its deadline, sent again where the policy says so.
-    async fn unary<Q: Clone, A, F>(
+    pub(crate) async fn unary<Q: Clone, A, F>(
         &self,
         method: &str,
         message: Q,

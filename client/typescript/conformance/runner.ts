@@ -11,6 +11,7 @@ import { status as Status } from "@grpc/grpc-js";
 
 import * as explanation from "../src/generated/lstm_explain/v1/explanation.js";
 import * as modelStubs from "../src/generated/lstm_explain/v1/model.js";
+import * as operationStubs from "../src/generated/lstm_explain/v1/operation.js";
 import { type Answer, Client, ExplainError, type Measure, type Method, type ModelDetail, ModelNotFound, type ModelRoute, type Request, type Result, type Target, type TargetSet, type Tensor, type TensorLike } from "../src/index.js";
 import { littleEndian } from "../src/tensor.js";
 
@@ -326,6 +327,32 @@ async function routeModel(client: Client, { model: name, route, expect }: Json):
   return {};
 }
 
+async function operation(client: Client, { request, expect }: Json): Promise<Hashes> {
+  const { name } = await client.start(toRequest(request));
+  const { state, result } = await client.waitForOperation(name);
+  if (state !== "succeeded" || result === undefined) {
+    throw new Wrong(`the operation is ${state}`);
+  }
+  checkResult(result, expect);
+  if (!(await client.operations()).some((one) => one.name === name)) {
+    throw new Wrong("the operation is not listed");
+  }
+  if (!isDeepStrictEqual(hashes(result, ""), hashes(await client.explain(toRequest(request)), ""))) {
+    throw new Wrong("the call has another relevance");
+  }
+  await client.cancelOperation(name);
+  await client.deleteOperation(name);
+  try {
+    await client.operation(name);
+  } catch (error) {
+    if (error instanceof ExplainError && error.code === Status.NOT_FOUND) {
+      return hashes(result, "");
+    }
+    throw error;
+  }
+  throw new Wrong("the operation is there after it was deleted");
+}
+
 const CALLS: Record<string, (client: Client, test: Json) => Promise<Hashes>> = {
   explain,
   explain_many: explainMany,
@@ -334,6 +361,7 @@ const CALLS: Record<string, (client: Client, test: Json) => Promise<Hashes>> = {
   model,
   import_model: importModel,
   route_model: routeModel,
+  operation,
 };
 
 async function run(test: Json): Promise<Hashes> {
@@ -359,7 +387,7 @@ interface Codec {
 
 function golden(name: string, kind: string): void {
   const bytes = readFileSync(join(flag("golden"), `${name}.bin`));
-  const stubs = { ...explanation, ...modelStubs } as unknown as Record<string, Codec>;
+  const stubs = { ...explanation, ...modelStubs, ...operationStubs } as unknown as Record<string, Codec>;
   const codec = stubs[kind.split(".").pop() ?? ""] as Codec;
   const again = Buffer.from(codec.encode(codec.decode(bytes)).finish());
   if (!again.equals(bytes)) {

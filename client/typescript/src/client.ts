@@ -2,6 +2,7 @@
 
 /** The client. */
 
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 
 import { type CallOptions, type ClientUnaryCall, Metadata, type ServiceError } from "@grpc/grpc-js";
@@ -10,8 +11,10 @@ import { channelCredentials, clientOptions, type ConnectOptions } from "./connec
 import { Cancelled, ExplainError, fromCall, InvalidRequest, MalformedResponse, typed } from "./errors.js";
 import * as explanations from "./generated/lstm_explain/v1/explanation.js";
 import * as modelStubs from "./generated/lstm_explain/v1/model.js";
+import * as operationStubs from "./generated/lstm_explain/v1/operation.js";
 import { type Method, toWire as methodToWire } from "./method.js";
 import { detail, type Import, importMessages, type ModelDetail, type ModelRoute, type ModelSummary, route, summary } from "./models.js";
+import { isDone, type Operation, operationOf, type StartOptions } from "./operations.js";
 import { fromResponse, type Result } from "./result.js";
 import { type Target, toWire as targetToWire } from "./target.js";
 import { resultsOf, type TargetSet, toWire as targetsToWire } from "./targets.js";
@@ -85,6 +88,7 @@ type Unary<Q, R> = (
 export class Client implements Disposable {
   readonly #explanations: explanations.ExplanationServiceClient;
   readonly #models: modelStubs.ModelServiceClient;
+  readonly #operations: operationStubs.OperationServiceClient;
   readonly #options: ConnectOptions;
 
   constructor(address: string, options: ConnectOptions = {}) {
@@ -93,6 +97,7 @@ export class Client implements Disposable {
     this.#explanations = new explanations.ExplanationServiceClient(address, secured, clientOptions(options));
     const shared = { ...clientOptions(options), channelOverride: this.#explanations.getChannel() };
     this.#models = new modelStubs.ModelServiceClient(address, secured, shared);
+    this.#operations = new operationStubs.OperationServiceClient(address, secured, shared);
   }
 
   /** Predicts one batch and explains the prediction. */
@@ -212,8 +217,52 @@ export class Client implements Disposable {
     return route((await this.#unary(this.#models.rollBackModel, this.#models, { name }, options)).route);
   }
 
+  /**
+   * Starts an explanation that the server keeps as an operation, whether or not anybody waits for it; it may cost more
+   * than a call. The server must keep operations.
+   */
+  async start(request: Request, options: Options & StartOptions = {}): Promise<Operation> {
+    const message = { request: toMessage(request), requestId: options.requestId ?? randomUUID() };
+    return operationOf((await this.#unary(this.#operations.startExplain, this.#operations, message, options)).operation);
+  }
+
+  /** Describes an operation that was started before, here or elsewhere with the same token. */
+  async operation(name: string, options: Options = {}): Promise<Operation> {
+    return operationOf((await this.#unary(this.#operations.getOperation, this.#operations, { name }, options)).operation);
+  }
+
+  /** Lists the operations of this caller, the newest first, without their results. */
+  async operations(options: Options = {}): Promise<Operation[]> {
+    const response = await this.#unary(this.#operations.listOperations, this.#operations, {}, options);
+    return response.operations.map(operationOf);
+  }
+
+  /** Waits for the end of an operation, for as long as it takes unless the signal is aborted. */
+  async waitForOperation(name: string, options: Pick<Options, "signal"> = {}): Promise<Operation> {
+    for (;;) {
+      const request = { name, timeoutMs: 20_000 };
+      const within = { timeoutMs: 30_000, ...options };
+      const response = await this.#unary(this.#operations.waitOperation, this.#operations, request, within);
+      const operation = operationOf(response.operation);
+      if (isDone(operation)) {
+        return operation;
+      }
+    }
+  }
+
+  /** Asks the server to end an operation; this does nothing if it has ended. */
+  async cancelOperation(name: string, options: Options = {}): Promise<void> {
+    await this.#unary(this.#operations.cancelOperation, this.#operations, { name }, options);
+  }
+
+  /** Removes an operation that has ended, with its result. */
+  async deleteOperation(name: string, options: Options = {}): Promise<void> {
+    await this.#unary(this.#operations.deleteOperation, this.#operations, { name }, options);
+  }
+
   /** Closes the connection. */
   close(): void {
+    this.#operations.close();
     this.#models.close();
     this.#explanations.close();
   }

@@ -7,6 +7,7 @@ export type { ConnectOptions, Tls, Token } from "./connection.js";
 export * from "./errors.js";
 export type * from "./method.js";
 export type { Import, ModelDetail, ModelRoute, ModelSummary, NodeReport, TensorSpec } from "./models.js";
+export { isDone, type Operation, type OperationState, type StartOptions } from "./operations.js";
 export type { Ledger, Result } from "./result.js";
 export type { Measure, Target } from "./target.js";
 export type { Every, TargetSet } from "./targets.js";

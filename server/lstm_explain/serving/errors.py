@@ -22,6 +22,7 @@ lstm_explain.Error
 ├── RequestIdUsed   the request id of an operation was used for another request
 ├── OperationRuns   the operation cannot be removed while it runs
 ├── OperationsFull  there is no room for another operation
+├── NotOffered      the server does not offer this to the caller
 ├── NoReceiptKey    a receipt is asked for, and there is no key to sign it with
 ├── Untrusted       no trusted signer has signed the model's files
 └── (the engine's own, see lstm_explain.errors)
@@ -146,6 +147,10 @@ class OperationsFull(Error):
     """The server keeps as many operations, or as many bytes of them, as it may."""
 
 
+class NotOffered(Error):
+    """The server is not set up to offer this to the caller."""
+
+
 class NoReceiptKey(Error):
     """A receipt is asked for, and the server has no key to sign it with."""
 
@@ -236,6 +241,7 @@ _STATUSES: dict[type[Error], _StatusMapping] = {
     RequestIdUsed: _StatusMapping(code_pb2.ALREADY_EXISTS, _reason("REQUEST_ID_USED")),
     OperationRuns: _StatusMapping(code_pb2.FAILED_PRECONDITION, _reason("OPERATION_RUNS")),
     OperationsFull: _StatusMapping(code_pb2.RESOURCE_EXHAUSTED, _reason("OPERATIONS_FULL")),
+    NotOffered: _StatusMapping(code_pb2.FAILED_PRECONDITION, _reason("NOT_OFFERED")),
     NoReceiptKey: _StatusMapping(code_pb2.FAILED_PRECONDITION, _reason("RECEIPT_KEY_MISSING")),
     Unimplemented: _StatusMapping(code_pb2.UNIMPLEMENTED, _reason("UNIMPLEMENTED")),
 }

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
 
 
@@ -14,7 +15,7 @@ class OperationSettings(BaseSettings):
 
     operations_folder: Path | None = Field(
         default=None,
-        description="folder for operations (requests and results of StartExplain), on a disk that "
+        description="folder for operations (requests and results of StartExplain and StartBatch), on a disk that "
         "outlives the server; without it, the server keeps none",
     )
     operations_parallel: int = Field(
@@ -41,3 +42,22 @@ class OperationSettings(BaseSettings):
     max_operation_seconds: float = Field(
         default=21_600.0, gt=0, description="seconds that one attempt at an operation may take"
     )
+    batch_folder: Path | None = Field(
+        default=None,
+        description="folder whose files StartBatch may read and write; with --tokens, a caller may only use the folder "
+        "in it that has its name; needs --operations-folder and the extra `ray`",
+    )
+    batch_ray: str | None = Field(
+        default=None,
+        description="address of the Ray cluster that computes batch jobs; without it, a process of this server does",
+    )
+
+    @model_validator(mode="after")
+    def _keeps_batch_jobs(self) -> Self:
+        if self.batch_folder is not None and self.operations_folder is None:
+            raise ValueError("--batch-folder needs --operations-folder")
+        if self.batch_ray is not None and self.batch_folder is None:
+            raise ValueError("--batch-ray needs --batch-folder")
+        if self.batch_folder is not None and not self.batch_folder.is_dir():
+            raise ValueError(f"--batch-folder: {self.batch_folder} is not a folder")
+        return self

@@ -57,7 +57,7 @@ class Settings(OperationSettings, ProvenanceSettings, ReportSettings):
     tokens: Path | None = Field(
         default=None,
         description="file of bearer tokens with names, roles, expiry, models and quotas, as YAML, or with lines "
-        "`TOKEN ROLE[,ROLE] [NAME]`, roles explain and manage; reloaded when it changes",
+        "`TOKEN ROLE[,ROLE] [NAME]`, roles explain, batch and manage; reloaded when it changes",
     )
     reuse_port: bool = Field(default=False, description="let several servers listen on the same port")
     web: str | None = Field(

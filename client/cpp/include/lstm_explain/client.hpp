@@ -24,6 +24,7 @@
 #include "lstm_explain/error.hpp"
 #include "lstm_explain/explain.hpp"
 #include "lstm_explain/models.hpp"
+#include "lstm_explain/operations.hpp"
 #include "lstm_explain/stream.hpp"
 
 namespace lstm_explain {
@@ -113,6 +114,27 @@ class Client {
   /// Ends the canary of a model or, if it has none, makes its previous default version the default again. The server
   /// must allow it.
   ModelRoute roll_back_model(const std::string& name, const CallOptions& options = {}) const;
+
+  /// Starts an explanation that the server keeps as an operation, whether or not anybody waits for it; it may cost more
+  /// than a call. The server must keep operations.
+  /// @param request_id a call with the id of an earlier one returns the operation that it started, and is not charged
+  /// again. Empty: a new id.
+  Operation start(const Request& request, const std::string& request_id = {}, const CallOptions& options = {}) const;
+
+  /// An operation that was started before, here or elsewhere with the same token.
+  Operation operation(const std::string& name, const CallOptions& options = {}) const;
+
+  /// The operations of this caller, the newest first, without their results.
+  std::vector<Operation> operations(const CallOptions& options = {}) const;
+
+  /// Waits for the end of an operation, for as long as it takes.
+  Operation wait_for_operation(const std::string& name, std::optional<CancellationToken> cancellation = {}) const;
+
+  /// Asks the server to end an operation; this does nothing if it has ended.
+  void cancel_operation(const std::string& name, const CallOptions& options = {}) const;
+
+  /// Removes an operation that has ended, with its result.
+  void delete_operation(const std::string& name, const CallOptions& options = {}) const;
 
  private:
   std::shared_ptr<const struct Connection> connection_;

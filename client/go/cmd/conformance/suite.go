@@ -80,6 +80,7 @@ func (s *suite) one(c testCase) (hashes, error) {
 	defer client.Close()
 	calls := map[string]func(*lx.Client, testCase) (hashes, error){
 		"explain": s.explain, "explain_many": s.explainMany, "explain_stream": s.stream, "models": s.list, "model": s.describe, "import_model": s.imported, "route_model": s.routed,
+		"operation": s.operation,
 	}
 	found, err := calls[c.Call](client, c)
 	if c.Error != nil {
@@ -251,6 +252,50 @@ func (s *suite) routed(client *lx.Client, c testCase) (hashes, error) {
 		return nil, fmt.Errorf("the routes are %v and %v, expected %v and %v", chosen, back, c.Expect.Route, c.Expect.RolledBack)
 	}
 	return nil, nil
+}
+
+func (s *suite) operation(client *lx.Client, c testCase) (hashes, error) {
+	ctx := context.Background()
+	requested, err := c.Request.build("")
+	if err != nil {
+		return nil, err
+	}
+	started, err := client.Start(ctx, requested)
+	if err != nil {
+		return nil, err
+	}
+	ended, err := client.WaitForOperation(ctx, started.Name)
+	if err != nil {
+		return nil, err
+	}
+	if ended.State != "succeeded" || ended.Result == nil {
+		return nil, fmt.Errorf("the operation is %s: %w", ended.State, ended.Err)
+	}
+	listed, err := client.Operations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(listed, func(o *lx.Operation) bool { return o.Name == started.Name }) {
+		return nil, fmt.Errorf("the operation is not listed")
+	}
+	direct, err := client.Explain(ctx, requested)
+	if err != nil {
+		return nil, err
+	}
+	found := digests(ended.Result, "")
+	if !maps.Equal(found, digests(direct, "")) {
+		return nil, fmt.Errorf("the call has another relevance")
+	}
+	if err := client.CancelOperation(ctx, started.Name); err != nil {
+		return nil, err
+	}
+	if err := client.DeleteOperation(ctx, started.Name); err != nil {
+		return nil, err
+	}
+	if _, err := client.Operation(ctx, started.Name); !errors.Is(err, lx.ErrModelNotFound) {
+		return nil, fmt.Errorf("the operation is there after it was deleted: %v", err)
+	}
+	return found, c.Expect.check(ended.Result)
 }
 
 func (s *suite) golden(folder string) error {

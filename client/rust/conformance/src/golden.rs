@@ -49,7 +49,21 @@ fn round_trip(message: &str, bytes: &[u8]) -> Result<(), Failure> {
         RouteModelRequest,
         RouteModelResponse,
         RollBackModelRequest,
-        RollBackModelResponse
+        RollBackModelResponse,
+        StartExplainRequest,
+        StartExplainResponse,
+        StartBatchRequest,
+        StartBatchResponse,
+        GetOperationRequest,
+        GetOperationResponse,
+        ListOperationsRequest,
+        ListOperationsResponse,
+        WaitOperationRequest,
+        WaitOperationResponse,
+        CancelOperationRequest,
+        CancelOperationResponse,
+        DeleteOperationRequest,
+        DeleteOperationResponse
     );
     match encoded {
         Err(error) => Err(Failure(error.to_string())),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, path::Path, path::PathBuf, process::exit};
 
-use lstm_explain_client::{Client, Error, Explain, Explanation, Import, Lrp, ModelRoute, Status, Tls};
+use lstm_explain_client::{Client, Error, Explain, Explanation, Import, Lrp, ModelRoute, OperationState, Status, Tls};
 use serde_json::{Value, json};
 
 use check::{Failure, Hashes};
@@ -123,6 +123,7 @@ async fn one(client: &Client, case: &Value, models: &Path) -> Result<Hashes, Fai
         },
         "import_model" => import(client, case, models).await,
         "route_model" => route_model(client, case).await,
+        "operation" => operation(client, case).await,
         other => Err(Failure(format!("unknown call {other:?}"))),
     }
 }
@@ -222,6 +223,32 @@ async fn route_model(client: &Client, case: &Value) -> Result<Hashes, Failure> {
         }
     }
     Ok(Hashes::new())
+}
+
+async fn operation(client: &Client, case: &Value) -> Result<Hashes, Failure> {
+    let started = match client.start(request::explain(&case["request"])?).await {
+        Ok(started) => started,
+        Err(error) => return check::error(&case["expect_error"], &error),
+    };
+    let name = started.name;
+    let ended = client.wait_for_operation(&name).await?;
+    if ended.state != OperationState::Succeeded {
+        return Err(Failure(format!("the operation is {:?}", ended.state)));
+    }
+    let hashes = check::outcome(case, &ended.explanation())?;
+    if !client.operations().await?.iter().any(|one| one.name == name) {
+        return Err(Failure("the operation is not listed".into()));
+    }
+    let direct = check::outcome(case, &client.explain(request::explain(&case["request"])?).await)?;
+    if direct != hashes {
+        return Err(Failure("the call has another relevance".into()));
+    }
+    client.cancel_operation(&name).await?;
+    client.delete_operation(&name).await?;
+    match client.operation(&name).await {
+        Ok(_) => Err(Failure("the operation is there after it was deleted".into())),
+        Err(error) => check::error(&json!({"code": "NOT_FOUND"}), &error).map(|_| hashes),
+    }
 }
 
 fn route(said: &Value) -> ModelRoute {

@@ -126,7 +126,7 @@ class Explainer:
         the progress of the run, in its thread. Raises lstm_explain.Error, including the errors of `read`: NotFound and
         NotReady, and TooLate or Dropped as soon as nobody waits for the answer.
         """
-        served = await self._selected(model, version, call, note)
+        served = await self.selected(model, version, call, note)
         job, marked = Job(served, call, note, self._most_seconds, progress), served.tag in self._quarantine.marked
         async with self._quarantine.turn(served.tag, call) if marked else NO_TURN:
             try:
@@ -147,7 +147,7 @@ class Explainer:
         """Reads a request and checks it against the limits, without running it. Its permit pays for it as for any other
         request. Raises what `answer` raises before the work begins.
         """
-        served = await self._selected(model, version, call, note)
+        served = await self.selected(model, version, call, note)
         job = Job(served, call, note, self._most_seconds)
 
         def check() -> None:
@@ -157,7 +157,7 @@ class Explainer:
         await self._background.do(check, call)
         return job
 
-    async def _selected(self, model: str, version: str, call: PendingCall, note: RequestNote) -> ServedModel:
+    async def selected(self, model: str, version: str, call: PendingCall, note: RequestNote) -> ServedModel:
         """Returns the version that answers. Raises NotFound, NotReady, ModelForbidden, OverQuota, Unauthenticated."""
         note.name(model, version)
         call.permit.begin_request(model)

@@ -11,8 +11,10 @@ from lstm_explain.errors import Error
 from lstm_explain.serving.audit.log import AuditLog
 from lstm_explain.serving.execution.explainer import Explainer
 from lstm_explain.serving.observability.metrics import Metrics
+from lstm_explain.serving.operations.batch_work import BatchWork
+from lstm_explain.serving.operations.entry import Kind
 from lstm_explain.serving.operations.explain_work import ExplainWork
-from lstm_explain.serving.operations.runner import OperationRunner
+from lstm_explain.serving.operations.runner import OperationRunner, Work
 from lstm_explain.serving.operations.store import OperationStore, StoreLimits
 from lstm_explain.serving.scheduling.admission import Slots
 from lstm_explain.serving.scheduling.background import BackgroundThreads
@@ -21,11 +23,14 @@ from lstm_explain.serving.settings import Settings
 
 @dataclass(frozen=True)
 class Keeping:
-    """What a server needs that keeps operations. explainer: checks the requests that become operations."""
+    """What a server needs that keeps operations. explainer: checks the requests that become operations. batches: None
+    where there are no batch jobs.
+    """
 
     store: OperationStore
     runner: OperationRunner
     explainer: Explainer
+    batches: BatchWork | None
 
 
 def keeping(
@@ -54,6 +59,11 @@ def keeping(
         own_samples=True,
     )
     own = BackgroundThreads(most, gently=True)  # so that requests go first where processors are scarce
-    work = ExplainWork(of_operations(background=own), audit, settings.max_operation_seconds)
-    runner = OperationRunner(store, most, {"explain": work}, metrics)
-    return Keeping(store, runner, of_operations(background=background))
+    work: dict[Kind, Work] = {
+        "explain": ExplainWork(of_operations(background=own), audit, settings.max_operation_seconds)
+    }
+    batches = None
+    if settings.batch_folder is not None:
+        work["batch"] = batches = BatchWork(settings.models, settings.batch_folder, settings.batch_ray, audit)
+    runner = OperationRunner(store, most, work, metrics)
+    return Keeping(store, runner, of_operations(background=background), batches)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from google.rpc import code_pb2
@@ -16,7 +16,7 @@ from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.serving.errors import Overloaded, status_of
 from lstm_explain.serving.observability.metrics import Metrics
 from lstm_explain.serving.operations.claim import Claim
-from lstm_explain.serving.operations.entry import CANCELLED, Damaged, Failure
+from lstm_explain.serving.operations.entry import CANCELLED, Damaged, Failure, Kind
 from lstm_explain.serving.operations.store import OperationStore
 from lstm_explain.serving.scheduling.admission import PendingCall
 
@@ -39,7 +39,7 @@ class Work(Protocol):
 class OperationRunner:
     """Lives in the event loop. most: operations at a time. work: by kind."""
 
-    def __init__(self, store: OperationStore, most: int, work: dict[str, Work], metrics: Metrics) -> None:
+    def __init__(self, store: OperationStore, most: int, work: Mapping[Kind, Work], metrics: Metrics) -> None:
         self._store, self._most, self._work, self._metrics = store, most, work, metrics
         self._calls: dict[str, PendingCall] = {}  # of the operations that run here
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,8 +132,11 @@ class OperationRunner:
 
     async def _ended(self, claim: Claim, call: PendingCall) -> bytes | Failure | None:
         """Computes an operation; None where it is to be left to another process, or to a later time."""
+        work = self._work.get(claim.facts.kind)
+        if work is None:
+            return Failure(code_pb2.FAILED_PRECONDITION, "this server runs no batch jobs (--batch-folder)")
         try:
-            return await self._work[claim.facts.kind](claim, call, _Progress(claim))
+            return await work(claim, call, _Progress(claim))
         except Overloaded:  # its model waits for a worker that has crashed
             self._not_before[claim.id] = time.monotonic() + SECONDS_AFTER_TROUBLE
             return None

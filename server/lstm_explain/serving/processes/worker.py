@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import logging
 import os
@@ -18,6 +17,7 @@ from lstm_explain.repository.model_folder import Tag
 from lstm_explain.serving.audit.destination import STDERR, STDOUT
 from lstm_explain.serving.models.quarantine import Quarantine
 from lstm_explain.serving.observability import logs, shared_values, tracing
+from lstm_explain.serving.orphan import die_with_parent
 from lstm_explain.serving.processes.channel import Channel, Message
 from lstm_explain.serving.processes.stop_signal import POLL_SECONDS, StopSignal
 from lstm_explain.serving.server import Server
@@ -25,8 +25,6 @@ from lstm_explain.serving.settings import Settings
 from lstm_explain.serving.shared_board import SharedBoard
 
 log = logging.getLogger(__name__)
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -101,7 +99,7 @@ def run(settings: Settings) -> None:
     channel = Channel(socket.socket(fileno=channel_fd))
     for fd in (channel_fd, records, board, stdout):
         os.set_inheritable(fd, False)
-    _die_with_parent()
+    die_with_parent()
     logs.set_up(settings.log_level, settings.log_format, records)
     faulthandler.enable()
     signal.signal(
@@ -116,10 +114,3 @@ def run(settings: Settings) -> None:
     except Error as error:
         channel.send("failed", reason=str(error))
         raise
-
-
-def _die_with_parent() -> None:
-    """Tells the kernel to kill this process when its parent ends, even if it is busy or stopped. Linux only."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

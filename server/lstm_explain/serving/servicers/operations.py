@@ -68,11 +68,28 @@ class OperationServicer(operation_pb2_grpc.OperationServiceServicer):
 
                 name = await self._background.do(partial(keeping.store.add, facts, data, pay), call)
                 keeping.runner.wake()
-            call.note.item = name
             return pb.StartExplainResponse(operation=from_operation(await self._get(name, call)))
 
     async def StartBatch(self, request: pb.StartBatchRequest, call: PendingCall) -> pb.StartBatchResponse:  # noqa: N802
-        raise Unimplemented(NO_BATCHES)
+        keeping = self._kept()
+        batches = keeping.batches
+        if batches is None:
+            raise Unimplemented(NO_BATCHES)
+        with self._admission.calls:
+            call.note.name(request.model, request.version)
+            call.permit.allow(request.model)
+            data = request.SerializeToString(deterministic=True)
+            facts = _facts("batch", request.model, request.request_id, data, call)
+            name = await self._background.do(partial(keeping.store.repeated, facts), call)
+            if name is None:
+                await self._background.do(partial(batches.check, request, call.permit.name), call)
+                free = PendingCall(call.left(), call.origin, canary=call.canary)
+                served = await keeping.explainer.selected(request.model, request.version, free, call.note)
+                facts = replace(facts, version=str(served.version))
+                pay = partial(call.permit.begin_request, request.model)
+                name = await self._background.do(partial(keeping.store.add, facts, data, pay), call)
+                keeping.runner.wake()
+            return pb.StartBatchResponse(operation=from_operation(await self._get(name, call)))
 
     async def GetOperation(  # noqa: N802
         self, request: pb.GetOperationRequest, call: PendingCall

@@ -37,7 +37,7 @@ from lstm_explain.serving.web.http_calls import (
     timeout_of,
     to_json,
 )
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2, operation_pb2
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ Forward = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 GrpcCall = grpc.aio.UnaryUnaryCall[bytes, bytes]
 
 
-# Unary calls that change nothing. Models are imported and deleted over gRPC only.
+_OPERATIONS = "lstm_explain.v1.OperationService"
+# Unary calls that leave the models as they are; these are imported, deleted and routed over gRPC only.
 CALLS = (
     HttpCall("lstm_explain.v1.ModelService", "ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse),
     HttpCall("lstm_explain.v1.ModelService", "GetModel", model_pb2.GetModelRequest, model_pb2.GetModelResponse),
@@ -56,6 +57,10 @@ CALLS = (
         "Explain",
         explanation_pb2.ExplainRequest,
         explanation_pb2.ExplainResponse,
+    ),
+    *(
+        HttpCall(_OPERATIONS, name, getattr(operation_pb2, f"{name}Request"), getattr(operation_pb2, f"{name}Response"))
+        for name in operation_pb2.DESCRIPTOR.services_by_name["OperationService"].methods_by_name
     ),
 )
 

@@ -33,6 +33,7 @@ import lstmexplain.Client;
 import lstmexplain.ExplainException;
 import lstmexplain.ModelImport;
 import lstmexplain.ModelRoute;
+import lstmexplain.Operation;
 import lstmexplain.ProgressListener;
 import lstmexplain.Request;
 import lstmexplain.Result;
@@ -136,6 +137,7 @@ final class Suite {
               expect.getAsJsonObject("detail"));
       case "import_model" -> imported(client, one, expect, found);
       case "route_model" -> routed(client, one, expect);
+      case "operation" -> operation(client, one, expect, found);
       default -> throw new Wrong("the call " + one.get("call"));
     }
   }
@@ -147,6 +149,30 @@ final class Suite {
     Wrong.unlessEqual("the route", chosen, Asked.route(expect.getAsJsonObject("route")));
     Wrong.unlessEqual(
         "the route that is rolled back", back, Asked.route(expect.getAsJsonObject("rolled_back")));
+  }
+
+  private static void operation(
+      Client client, JsonObject one, JsonObject expect, Map<String, String> found) {
+    Request asked = Asked.request(one.getAsJsonObject("request"), "");
+    String name = client.start(asked).name();
+    Operation ended = client.waitForOperation(name);
+    Wrong.unlessEqual("the state", ended.state(), "succeeded");
+    Result result = ended.result();
+    digest(result, "", found);
+    Expected.result(result, expect);
+    if (client.operations().stream().noneMatch(operation -> operation.name().equals(name))) {
+      throw new Wrong("the operation is not listed");
+    }
+    Wrong.unlessEqual(
+        "the relevance of the call", client.explain(asked).relevance(), result.relevance());
+    client.cancelOperation(name);
+    client.deleteOperation(name);
+    try {
+      client.operation(name);
+    } catch (ExplainException.ModelNotFound gone) {
+      return;
+    }
+    throw new Wrong("the operation is there after it was deleted");
   }
 
   private static void explain(

@@ -13,20 +13,28 @@ import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
+import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
+import lstmexplain.v1.CancelOperationRequest;
 import lstmexplain.v1.DeleteModelRequest;
+import lstmexplain.v1.DeleteOperationRequest;
 import lstmexplain.v1.ExplainRequest;
 import lstmexplain.v1.ExplainResponse;
 import lstmexplain.v1.ExplanationServiceGrpc;
 import lstmexplain.v1.GetModelRequest;
+import lstmexplain.v1.GetOperationRequest;
 import lstmexplain.v1.ImportModelRequest;
 import lstmexplain.v1.ImportModelResponse;
 import lstmexplain.v1.ListModelsRequest;
+import lstmexplain.v1.ListOperationsRequest;
 import lstmexplain.v1.ModelServiceGrpc;
+import lstmexplain.v1.OperationServiceGrpc;
 import lstmexplain.v1.RollBackModelRequest;
 import lstmexplain.v1.RouteModelRequest;
+import lstmexplain.v1.StartExplainRequest;
+import lstmexplain.v1.WaitOperationRequest;
 
 /**
  * Calls an explanation server. Several threads can use one client at the same time.
@@ -35,6 +43,9 @@ import lstmexplain.v1.RouteModelRequest;
  * interrupted is cancelled, on the server too, and so is one whose {@link io.grpc.Context} is.
  */
 public final class Client implements AutoCloseable {
+  /** Of one call; a proxy may end a longer one. */
+  private static final Duration LONGEST_WAIT = Duration.ofSeconds(20);
+
   private final ManagedChannel channel;
   private final CallOptions options;
   private final Duration timeout;
@@ -263,6 +274,78 @@ public final class Client implements AutoCloseable {
     var request = RollBackModelRequest.newBuilder().setName(name).build();
     return ModelWire.decode(
         call(ModelServiceGrpc.getRollBackModelMethod(), request, timeout).getRoute());
+  }
+
+  /**
+   * Starts an explanation that the server keeps as an operation, whether or not anybody waits for
+   * it; it may cost more than a call. The server must keep operations.
+   */
+  public Operation start(Request request) {
+    return start(request, UUID.randomUUID().toString());
+  }
+
+  /**
+   * Does the same with an id of the caller's: a call with the id of an earlier one returns the
+   * operation that it started, and is not charged again.
+   */
+  public Operation start(Request request, String requestId) {
+    var message =
+        StartExplainRequest.newBuilder()
+            .setRequest(Wire.encode(request))
+            .setRequestId(requestId)
+            .build();
+    return Operation.decode(
+        call(OperationServiceGrpc.getStartExplainMethod(), message, timeout).getOperation());
+  }
+
+  /** Describes an operation that was started before, here or elsewhere with the same token. */
+  public Operation operation(String name) {
+    var message = GetOperationRequest.newBuilder().setName(name).build();
+    return Operation.decode(
+        call(OperationServiceGrpc.getGetOperationMethod(), message, timeout).getOperation());
+  }
+
+  /** Lists the operations of this caller, the newest first, without their results. */
+  public List<Operation> operations() {
+    var message = ListOperationsRequest.getDefaultInstance();
+    return call(OperationServiceGrpc.getListOperationsMethod(), message, timeout)
+        .getOperationsList()
+        .stream()
+        .map(Operation::decode)
+        .toList();
+  }
+
+  /** Waits for the end of an operation, for as long as it takes. */
+  public Operation waitForOperation(String name) {
+    var message =
+        WaitOperationRequest.newBuilder()
+            .setName(name)
+            .setTimeoutMs((int) LONGEST_WAIT.toMillis())
+            .build();
+    while (true) {
+      var operation =
+          Operation.decode(
+              call(
+                      OperationServiceGrpc.getWaitOperationMethod(),
+                      message,
+                      LONGEST_WAIT.multipliedBy(2))
+                  .getOperation());
+      if (operation.hasEnded()) {
+        return operation;
+      }
+    }
+  }
+
+  /** Asks the server to end an operation; this does nothing if it has ended. */
+  public void cancelOperation(String name) {
+    var message = CancelOperationRequest.newBuilder().setName(name).build();
+    call(OperationServiceGrpc.getCancelOperationMethod(), message, timeout);
+  }
+
+  /** Removes an operation that has ended, with its result. */
+  public void deleteOperation(String name) {
+    var message = DeleteOperationRequest.newBuilder().setName(name).build();
+    call(OperationServiceGrpc.getDeleteOperationMethod(), message, timeout);
   }
 
   /** Closes the connection and cancels running calls. */
