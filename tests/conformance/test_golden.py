@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2, operation_pb2
 from tests.conformance import golden
 from tests.conformance.generate import HERE, generate
 
@@ -67,7 +67,7 @@ def test_golden_bytes_are_their_json(name: str) -> None:
 
 def message_of(name: str) -> Message:
     kind = GOLDEN[name].rsplit(".", 1)[1]
-    cls = getattr(explanation_pb2, kind, None) or getattr(model_pb2, kind)
+    cls = next(getattr(stubs, kind) for stubs in (explanation_pb2, model_pb2, operation_pb2) if hasattr(stubs, kind))
     return cls()
 
 
