@@ -35,14 +35,18 @@ type Target struct {
 // Measure is a number of the output of each sample: an error, a norm, or the probability of an entry.
 type Measure struct {
 	// Kind is "mean_squared_error" or "mean_absolute_error" against the reference, "l1_norm" or "l2_norm" of all entries,
-	// or "log_probability" or "probability" of the entry at the target's Indices, by the softmax over the last axis.
+	// "log_probability" or "probability" of the entry at the target's Indices, by the softmax over the last axis, or
+	// "path_score", the sum along a path whose labels the target's Indices are, one per step. Default: the best path.
 	Kind string
 	// Input names the input that an error compares the output with.
 	Input string
-	// Tensor is the array that an error compares the output with: of its shape, or of that of one sample.
+	// Tensor is the array that an error compares the output with: of its shape, or of that of one sample. For a path,
+	// what the best one gains from one label to the next.
 	Tensor *Tensor
 	// Ahead is by how many time steps the output is ahead of Input.
 	Ahead int32
+	// Blank is the label that CTC drops, for a path. The target's Indices are then labels without blanks.
+	Blank *int32
 }
 
 func (m *Measure) encode(where string) (*pb.Measure, error) {
@@ -53,7 +57,7 @@ func (m *Measure) encode(where string) (*pb.Measure, error) {
 	if !known {
 		return nil, invalid(where+".kind", "there is no measure %q", m.Kind)
 	}
-	out := &pb.Measure{Kind: pb.MeasureKind(kind), Ahead: m.Ahead}
+	out := &pb.Measure{Kind: pb.MeasureKind(kind), Ahead: m.Ahead, Blank: m.Blank}
 	if m.Input != "" {
 		out.Reference = &pb.Measure_Input{Input: m.Input}
 	}
@@ -72,7 +76,7 @@ func decodeMeasure(message *pb.Measure) *Measure {
 		return nil
 	}
 	kind := strings.ToLower(strings.TrimPrefix(message.GetKind().String(), "MEASURE_KIND_"))
-	return &Measure{Kind: kind, Input: message.GetInput(), Ahead: message.GetAhead()}
+	return &Measure{Kind: kind, Input: message.GetInput(), Ahead: message.GetAhead(), Blank: message.Blank}
 }
 
 // At returns the target at one position of the default output.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -19,7 +19,7 @@ from lstm_explain.methods.base import Method
 from lstm_explain.operators.formulas import in_dtype, in_single
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import Axes
-from lstm_explain.target import Target
+from lstm_explain.target import Target, resolved
 from lstm_explain.verdict import Finding, judge
 from lstm_explain_client.names import Names
 from lstm_explain_client.shown import Shown
@@ -170,7 +170,7 @@ def explanation_of(
         _in_output_dtype(answer.captured, single=single) if answer.captured else {},
         answer.ledger,
         method,
-        Target(output, selection.index, target.batch_axis, selection.contrast, target.weights, target.pre_activation),
+        replace(resolved(target, selection), output=output),
         answer.standard_error,
         answer.quantity,
         judge(method, answer),

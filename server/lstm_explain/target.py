@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import TargetError
+from lstm_explain.label_paths import best_paths, given_paths, weights_of
 from lstm_explain.measure import Measure, parse_measure
 
 
@@ -28,7 +29,7 @@ class Target:
         Excludes `index` and `contrast`. pre_activation: where the output ends in Softmax, LogSoftmax, Sigmoid,
         Exp or Softplus, explain the value before it. LRP and ContextualDecomposition can explain only that value: with
         False they raise MethodError for such an output. measure: explain this number of the output instead of an
-        entry or a sum of entries, such as an error or a probability; see Measure.
+        entry or a sum of entries, such as an error, a probability or the score of a path; see Measure.
     """
 
     output: str | None = None
@@ -145,9 +146,10 @@ Position = tuple[int, ...]  # indices within the output of one sample
 
 
 def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
-    """Resolves `target` on the output called `name`. Raises TargetError."""
-    axis, at = target.batch_axis, target.index
-    if axis == 0 and output.ndim == 2 and target.contrast is None and target.weights is None and output.size:
+    """Resolves `target`, whose measure can only be a linear one, on the output called `name`. Raises TargetError."""
+    axis, at, measure = target.batch_axis, target.index, target.measure
+    alone = target.contrast is None and target.weights is None and measure is None
+    if axis == 0 and output.ndim == 2 and alone and output.size:
         samples, width = output.shape
         if at is None and samples == 1:
             at = int(output.argmax())
@@ -165,6 +167,11 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
     samples = output[None] if axis is None else output if axis == 0 else np.moveaxis(output, axis, 0)
     weights = np.zeros(samples.shape, output.dtype if output.dtype.kind == "f" else np.float32)
     index = contrast = None
+    if measure is not None:
+        paths = _paths(target, measure, samples, name)
+        weights = weights_of(paths, samples.shape, weights.dtype)
+        restored = weights[0] if axis is None else np.moveaxis(weights, 0, axis)
+        return Selection(np.asarray(restored, order="C"), len(samples), paths, None)
     if target.weights is not None:
         if target.index is not None or target.contrast is not None:
             raise TargetError("weights cannot be combined with index or contrast", field="target.weights")
@@ -177,6 +184,36 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
             _add(weights, contrast, -1)
     restored = weights[0] if axis is None else weights if axis == 0 else np.moveaxis(weights, 0, axis)
     return Selection(np.asarray(restored, order="C"), len(samples), _rows(index), _rows(contrast))
+
+
+def resolved(target: Target, selection: Selection) -> Target:
+    """Returns the target with the positions, or the paths, that were selected."""
+    measure = None if target.measure is None else replace(target.measure, blank=None)
+    return replace(target, index=selection.index, contrast=selection.contrast, measure=measure)
+
+
+def _paths(target: Target, measure: Measure, samples: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
+    """Returns the path of every sample, [batch, steps]. Raises TargetError."""
+    if target.contrast is not None or target.weights is not None:
+        raise TargetError("a measure takes no contrast and no weights", field="target.measure")
+    if samples.ndim != 3:
+        problem = f"samples of output {name!r} have shape {samples.shape[1:]}, expected [steps, labels] for a path"
+        raise TargetError(problem, field="target.output")
+    if target.index is None:
+        return best_paths(samples, None if measure.reference is None else np.asarray(measure.reference))
+    batch, steps, _ = samples.shape
+    numbers = _whole_numbers(target.index, "target.index")
+    if np.ndim(target.index) == 2 or len(numbers) == batch * steps:
+        width = len(numbers) // batch
+        fits = len(numbers) == batch * width
+        rows = [numbers[i : i + width] for i in range(0, batch * width, max(1, width))]
+    else:
+        width, fits, rows = len(numbers), True, [numbers] * batch
+    if not fits or width > steps or (measure.blank is None and width != steps):
+        expected = f"{'at most ' if measure.blank is not None else ''}{steps} for the steps of output {name!r}"
+        problem = f"the path has {len(numbers)} labels, expected {expected}, or that many for each of {batch} samples"
+        raise TargetError(problem, field="target.index")
+    return given_paths(rows, samples, measure.blank)
 
 
 def _add(weights: npt.NDArray[Any], positions: list[Position], amount: int) -> None:

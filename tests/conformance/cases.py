@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tests.conformance.case import Case
 from tests.conformance.condition_cases import condition_cases
-from tests.conformance.measure_cases import measure_cases
+from tests.conformance.measure_cases import measure_cases, path_cases
 from tests.conformance.method_cases import method_cases, target_cases
 from tests.conformance.propagation_cases import (
     capture_cases,
@@ -28,6 +28,7 @@ def every() -> Iterator[Case]:
     yield from method_cases()
     yield from target_set_cases()
     yield from measure_cases()
+    yield from path_cases()
     yield from text_cases()
     yield from capture_cases()
     yield from receipt_cases()

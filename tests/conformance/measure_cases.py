@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases of measures: errors, norms and probabilities of an output, by gradient times input."""
+"""Cases of measures: errors, norms, probabilities and paths of an output, by gradient times input."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,52 @@ def measure_cases() -> Iterator[Case]:
     wrong = ask("gru", x, method=GRADIENT, target={"measure": {"kind": "mean_squared_error", "input": "x"}})
     field = "target.measure.reference"
     yield refused("error-measure", "an input of another rank as the reference", wrong, "INVALID_ARGUMENT", field, "x")
+
+
+def path_cases() -> Iterator[Case]:
+    """The best of all paths, found by looking at each of them."""
+    built, feeds = models.steps(), feeds_of("forecast", 4, 2)
+    scores = _scores(built, feeds["x"].astype(np.float64))
+    every = np.array(list(product(range(models.LABELS), repeat=models.STEPS)))
+    transitions = np.random.default_rng(5).normal(size=(models.LABELS, models.LABELS)).astype(np.float32)
+    gained = 2 * transitions[every[:, :-1], every[:, 1:]].sum(axis=1)
+    labels, blank = [2, 2, 1], 3
+    read_so = [[label for label, _ in groupby(path) if label != blank] == labels for path in every.tolist()]
+    given = np.array([[0, 1, 2, 3, 0, 1], [3, 3, 2, 2, -1, -1]])
+    totals = scores[:, np.arange(models.STEPS), every].sum(axis=2)
+    crf, ctc = {"tensor": tensor(2 * transitions)}, {"blank": blank}
+    for name, about, indices, measure, paths in (
+        ("best", "the best path", [], {}, every[totals.argmax(axis=1)]),
+        ("crf", "the best path with transitions", [], crf, every[(totals + gained).argmax(axis=1)]),
+        (
+            "ctc",
+            "the best path that CTC reads as labels",
+            labels,
+            ctc,
+            every[np.where(read_so, totals, -1e9).argmax(1)],
+        ),
+        ("given", "a path per sample, of which one ends early", given.ravel().tolist(), {}, given),
+    ):
+
+        def expression(x: Array, paths: Array = paths) -> Array:
+            along = np.take_along_axis(_scores(built, x), np.maximum(paths, 0)[:, :, None], axis=2)[:, :, 0]
+            return np.where(paths < 0, 0, along).sum(axis=1)
+
+        x = feeds["x"].astype(np.float64)
+        expect = {
+            "relevance": {"x": _loose(_gradient(expression, x) * x)},
+            "outputs": {"scores": near(scores)},
+            "explained": scalars(expression(x)),
+        }
+        target = {"measure": {"kind": "path_score", **measure}} | ({"indices": indices} if indices else {})
+        yield case(f"path-{name}", about, ask("steps", feeds, method=GRADIENT, target=target), expect=expect)
+    wrong = {"measure": {"kind": "path_score"}, "indices": labels}
+    request = ask("steps", feeds, method=GRADIENT, target=wrong)
+    yield refused("error-path", "fewer labels than steps", request, "INVALID_ARGUMENT", "target.indices", "labels")
+
+
+def _scores(built: Any, x: Array) -> Array:
+    return built.reference_forward({"x": x}).reshape(len(x), models.STEPS, models.LABELS)
 
 
 def _gradient(expression: Callable[[Array], Array], x: Array) -> Array:

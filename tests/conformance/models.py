@@ -20,6 +20,7 @@ from tests.unrolled_models import unrolled_model
 
 WORDS = ["", "[UNK]", "not", "a", "bad", "film", "the", "plot", "is", "thin", "."]
 CLASSES = ["bad", "fair", "good"]
+STEPS, LABELS = 6, 4
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "lstm": {"batch_first": True},
@@ -103,6 +104,20 @@ def probabilities() -> Built:
     return Built(model, built.network, built.dtype, batch_first=True)
 
 
+def steps() -> Built:
+    """`forecast`, whose output `scores` has a row per step and a column per label."""
+    built = recurrent("forecast")
+    model = onnx.ModelProto()
+    model.CopyFrom(built.model)
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.array([-1, STEPS, LABELS]), "shape"))
+    graph.node.append(helper.make_node("Reshape", ["logits", "shape"], ["scores"], "reshape"))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["B", STEPS, LABELS]))
+    onnx.checker.check_model(model, full_check=True)
+    return Built(model, built.network, built.dtype, batch_first=True)
+
+
 def determinants() -> onnx.ModelProto:
     """x float32 [batch, 2, 2]: relevance cannot pass through the operator."""
     nodes = [helper.make_node("Det", ["x"], ["logits"], "determinant")]
@@ -117,7 +132,7 @@ def write(folder: Path) -> None:
     """Writes the repository of models again."""
     shutil.rmtree(folder, ignore_errors=True)
     built = {name: recurrent(name).model for name in OPTIONS}
-    built |= {"words": words().model, "probabilities": probabilities().model}
+    built |= {"words": words().model, "probabilities": probabilities().model, "steps": steps().model}
     built |= {"double": double().model, "determinants": determinants(), "diverging": diverging_model()}
     for name, model in built.items():
         (folder / name / "1").mkdir(parents=True)

@@ -67,7 +67,8 @@ lx::Target build_target(const json& said) {
   if (said.contains("pre_activation")) out.pre_activation = said["pre_activation"].get<bool>();
   if (said.contains("measure")) {
     static const std::vector<std::string> kinds = {"mean_squared_error", "mean_absolute_error", "l1_norm",
-                                                   "l2_norm",            "log_probability",     "probability"};
+                                                   "l2_norm",            "log_probability",     "probability",
+                                                   "path_score"};
     const json& measure = said["measure"];
     const auto place = std::find(kinds.begin(), kinds.end(), measure.at("kind").get<std::string>());
     if (place == kinds.end()) throw std::runtime_error("the measure " + measure.dump());
@@ -76,6 +77,7 @@ lx::Target build_target(const json& said) {
     out.measure->input = measure.value("input", "");
     if (measure.contains("tensor")) out.measure->tensor = build_tensor(measure["tensor"]);
     out.measure->ahead = measure.value("ahead", 0);
+    if (measure.contains("blank")) out.measure->blank = measure["blank"].get<std::int32_t>();
   }
   return out;
 }

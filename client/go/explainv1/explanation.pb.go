@@ -38,6 +38,9 @@ const (
 	MeasureKind_MEASURE_KIND_LOG_PROBABILITY MeasureKind = 5
 	// The probability of an entry by the softmax over the last axis.
 	MeasureKind_MEASURE_KIND_PROBABILITY MeasureKind = 6
+	// The sum of the entries along a path of one label per step, for outputs of shape [steps, labels] per sample: that of
+	// the labels in `indices`, or the best path if that is empty.
+	MeasureKind_MEASURE_KIND_PATH_SCORE MeasureKind = 7
 )
 
 // Enum value maps for MeasureKind.
@@ -50,6 +53,7 @@ var (
 		4: "MEASURE_KIND_L2_NORM",
 		5: "MEASURE_KIND_LOG_PROBABILITY",
 		6: "MEASURE_KIND_PROBABILITY",
+		7: "MEASURE_KIND_PATH_SCORE",
 	}
 	MeasureKind_value = map[string]int32{
 		"MEASURE_KIND_UNSPECIFIED":         0,
@@ -59,6 +63,7 @@ var (
 		"MEASURE_KIND_L2_NORM":             4,
 		"MEASURE_KIND_LOG_PROBABILITY":     5,
 		"MEASURE_KIND_PROBABILITY":         6,
+		"MEASURE_KIND_PATH_SCORE":          7,
 	}
 )
 
@@ -112,7 +117,8 @@ type Target struct {
 	// Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
 	PreActivation *bool `protobuf:"varint,7,opt,name=pre_activation,json=preActivation,proto3,oneof" json:"pre_activation,omitempty"`
 	// Explains a number of the whole output instead of an entry. Cannot be combined with `contrast_indices` and `weights`;
-	// `indices` only with probabilities, whose entry they are.
+	// `indices` only with probabilities, whose entry they are, and with paths: the label at every step, for the whole batch
+	// or for each sample. -1 after the last label stands for steps that do not count. Responses contain the path used.
 	Measure       *Measure `protobuf:"bytes,8,opt,name=measure,proto3" json:"measure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -204,15 +210,18 @@ func (x *Target) GetMeasure() *Measure {
 	return nil
 }
 
-// A number of an output that is no linear combination of its entries. It is computed by a small graph behind the model,
-// so every method explains it.
+// A number of the whole output. Errors, norms and probabilities are computed by a small graph behind the model, so every
+// method explains them.
 type Measure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Kind  MeasureKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=lstm_explain.v1.MeasureKind" json:"kind,omitempty"`
 	// For an error against an input: how many time steps the output is ahead of it. Step t of the output is compared with
 	// step t + ahead of the input.
 	Ahead int32 `protobuf:"varint,2,opt,name=ahead,proto3" json:"ahead,omitempty"`
-	// What an error compares the output with. Required for errors, must be unset otherwise.
+	// For a path: the label that CTC drops. `indices` then holds labels as CTC reads them, without blanks, at most one per
+	// step; the best of the paths that are read so is explained.
+	Blank *int32 `protobuf:"varint,3,opt,name=blank,proto3,oneof" json:"blank,omitempty"`
+	// What an error compares the output with. Required for errors. For a path, `tensor` may hold transition scores.
 	//
 	// Types that are valid to be assigned to Reference:
 	//
@@ -267,6 +276,13 @@ func (x *Measure) GetAhead() int32 {
 	return 0
 }
 
+func (x *Measure) GetBlank() int32 {
+	if x != nil && x.Blank != nil {
+		return *x.Blank
+	}
+	return 0
+}
+
 func (x *Measure) GetReference() isMeasure_Reference {
 	if x != nil {
 		return x.Reference
@@ -298,13 +314,15 @@ type isMeasure_Reference interface {
 
 type Measure_Input struct {
 	// The name of an input of the shape of the output.
-	Input string `protobuf:"bytes,3,opt,name=input,proto3,oneof"`
+	Input string `protobuf:"bytes,4,opt,name=input,proto3,oneof"`
 }
 
 type Measure_Tensor struct {
 	// An array of the shape of the output, or of the output of one sample. The ledger absorbs its share. Responses omit
-	// it.
-	Tensor *Tensor `protobuf:"bytes,4,opt,name=tensor,proto3,oneof"`
+	// it. For a path: [labels, labels], what the best path gains from one label to the next, as a CRF has it. With one
+	// more row and one more column, that row holds the scores of the first label, and that column those of the last one.
+	// The explained value does not contain them.
+	Tensor *Tensor `protobuf:"bytes,5,opt,name=tensor,proto3,oneof"`
 }
 
 func (*Measure_Input) isMeasure_Reference() {}
@@ -1329,13 +1347,15 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\x0epre_activation\x18\a \x01(\bH\x01R\rpreActivation\x88\x01\x01\x122\n" +
 	"\ameasure\x18\b \x01(\v2\x18.lstm_explain.v1.MeasureR\ameasureB\r\n" +
 	"\v_batch_axisB\x11\n" +
-	"\x0f_pre_activation\"\xa9\x01\n" +
+	"\x0f_pre_activation\"\xce\x01\n" +
 	"\aMeasure\x120\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1c.lstm_explain.v1.MeasureKindR\x04kind\x12\x14\n" +
-	"\x05ahead\x18\x02 \x01(\x05R\x05ahead\x12\x16\n" +
-	"\x05input\x18\x03 \x01(\tH\x00R\x05input\x121\n" +
-	"\x06tensor\x18\x04 \x01(\v2\x17.lstm_explain.v1.TensorH\x00R\x06tensorB\v\n" +
-	"\treference\"y\n" +
+	"\x05ahead\x18\x02 \x01(\x05R\x05ahead\x12\x19\n" +
+	"\x05blank\x18\x03 \x01(\x05H\x01R\x05blank\x88\x01\x01\x12\x16\n" +
+	"\x05input\x18\x04 \x01(\tH\x00R\x05input\x121\n" +
+	"\x06tensor\x18\x05 \x01(\v2\x17.lstm_explain.v1.TensorH\x00R\x06tensorB\v\n" +
+	"\treferenceB\b\n" +
+	"\x06_blank\"y\n" +
 	"\tTargetSet\x121\n" +
 	"\x06target\x18\x01 \x01(\v2\x17.lstm_explain.v1.TargetH\x00R\x06target\x12.\n" +
 	"\x05every\x18\x02 \x01(\v2\x16.lstm_explain.v1.EveryH\x00R\x05everyB\t\n" +
@@ -1414,7 +1434,7 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\tItemError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05field\x18\x03 \x01(\tR\x05field*\xea\x01\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field*\x87\x02\n" +
 	"\vMeasureKind\x12\x1c\n" +
 	"\x18MEASURE_KIND_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fMEASURE_KIND_MEAN_SQUARED_ERROR\x10\x01\x12$\n" +
@@ -1422,7 +1442,8 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\x14MEASURE_KIND_L1_NORM\x10\x03\x12\x18\n" +
 	"\x14MEASURE_KIND_L2_NORM\x10\x04\x12 \n" +
 	"\x1cMEASURE_KIND_LOG_PROBABILITY\x10\x05\x12\x1c\n" +
-	"\x18MEASURE_KIND_PROBABILITY\x10\x062\xc6\x01\n" +
+	"\x18MEASURE_KIND_PROBABILITY\x10\x06\x12\x1b\n" +
+	"\x17MEASURE_KIND_PATH_SCORE\x10\a2\xc6\x01\n" +
 	"\x12ExplanationService\x12L\n" +
 	"\aExplain\x12\x1f.lstm_explain.v1.ExplainRequest\x1a .lstm_explain.v1.ExplainResponse\x12b\n" +
 	"\rExplainStream\x12%.lstm_explain.v1.ExplainStreamRequest\x1a&.lstm_explain.v1.ExplainStreamResponse(\x010\x01B\x12\n" +

@@ -45,7 +45,7 @@ def to_target(target: dict[str, Any]) -> lx.Target:
     if "measure" in target:
         said = target["measure"]
         reference = to_array(said["tensor"]) if "tensor" in said else said.get("input")
-        fields["measure"] = lx.Measure(said["kind"], reference, said.get("ahead", 0))
+        fields["measure"] = lx.Measure(said["kind"], reference, said.get("ahead", 0), said.get("blank"))
     return lx.Target(**fields)
 
 

@@ -18,7 +18,7 @@ Index = int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | list[int] | list[
 
 
 MeasureKind = Literal[
-    "mean_squared_error", "mean_absolute_error", "l1_norm", "l2_norm", "log_probability", "probability"
+    "mean_squared_error", "mean_absolute_error", "l1_norm", "l2_norm", "log_probability", "probability", "path_score"
 ]
 _PREFIX = "MEASURE_KIND_"
 
@@ -28,14 +28,20 @@ class Measure:
     """A number of the output of each sample that is explained instead of an entry.
 
     kind: an error against the reference, a norm of all entries, or the probability of the entry at the target's
-        `index` by the softmax over the last axis, or its logarithm.
-    reference: for an error, the name of an input, or an array of the shape of the output or of that of one sample.
+        `index` by the softmax over the last axis, or its logarithm; "path_score" is the sum along a path of one label
+        per step, whose labels the target's `index` holds, shape [steps] or [batch, steps]. Default: the best path. -1
+        after the last label stands for steps that do not count.
+    reference: for an error, the name of an input, or an array of the shape of the output or of that of one sample. For
+        a path, an array [labels, labels] of what the best path gains from one label to the next, as a CRF has it.
     ahead: for an error against an input, how many time steps the output is ahead of it.
+    blank: for a path, the label that CTC drops. The target's `index` then holds labels without blanks, and the best of
+        the paths that CTC reads so is explained.
     """
 
     kind: MeasureKind
     reference: str | npt.ArrayLike | None = None
     ahead: int = 0
+    blank: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +110,7 @@ def _to_wire_measure(measure: Measure) -> explanation_pb2.Measure:
         problem = f"the measure is {measure.kind!r}; expected one of {', '.join(known)}"
         raise InvalidRequest(problem, field="target.measure.kind")
     number: Any = explanation_pb2.MeasureKind.Value(name)
-    message = explanation_pb2.Measure(kind=number, ahead=measure.ahead)
+    message = explanation_pb2.Measure(kind=number, ahead=measure.ahead, blank=measure.blank)
     if isinstance(measure.reference, str):
         message.input = measure.reference
     elif measure.reference is not None:
@@ -141,7 +147,7 @@ def from_wire_target(message: explanation_pb2.Target, batch: int) -> Target:
 
 def _from_wire_measure(message: explanation_pb2.Measure) -> Measure:
     kind: Any = explanation_pb2.MeasureKind.Name(message.kind).removeprefix(_PREFIX).lower()
-    return Measure(kind, message.input or None, message.ahead)
+    return Measure(kind, message.input or None, message.ahead, message.blank if message.HasField("blank") else None)
 
 
 def _batch_axis(message: explanation_pb2.Target) -> int | Literal["default"] | None:

@@ -5,7 +5,7 @@
 use crate::{array::Array, proto, proto::MeasureKind};
 
 /// A number of the output of each sample that is explained instead of an entry: an error, a norm, or the probability of
-/// the entry at the indices of the target.
+/// the entry at the indices of the target; or the score of a path, whose labels the indices of the target are.
 ///
 /// ```
 /// use lstm_explain_client::{Measure, MeasureKind, Target};
@@ -27,7 +27,8 @@ impl Measure {
         self
     }
 
-    /// Compares the output with this array, of its shape or of that of one sample.
+    /// Compares the output with this array, of its shape or of that of one sample. For a path: what the best one gains
+    /// from one label to the next.
     pub fn tensor(mut self, array: impl Into<Array>) -> Self {
         self.0.reference = Some(proto::measure::Reference::Tensor(array.into().to_tensor("")));
         self
@@ -36,6 +37,12 @@ impl Measure {
     /// How many time steps the output is ahead of the input.
     pub fn ahead(mut self, steps: i32) -> Self {
         self.0.ahead = steps;
+        self
+    }
+
+    /// For a path: the label that CTC drops. The indices of the target are then labels without blanks.
+    pub fn blank(mut self, label: i32) -> Self {
+        self.0.blank = Some(label);
         self
     }
 }

@@ -91,9 +91,9 @@ function toMeasure(json: Json): Measure | undefined {
   if (json === undefined) {
     return undefined;
   }
-  const { kind, input, tensor, ahead } = json;
+  const { kind, input, tensor, ahead, blank } = json;
   const reference = input ? { input } : tensor && { tensor: toTensor(tensor) };
-  return { kind: camel(kind) as Measure["kind"], reference, ahead };
+  return { kind: camel(kind) as Measure["kind"], reference, ahead, blank };
 }
 
 function toTargetSet({ target, every }: Json): TargetSet {

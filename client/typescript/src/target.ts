@@ -36,13 +36,19 @@ export interface Target {
 export interface Measure {
   /**
    * An error against the reference, a norm of all entries, or the probability of the entry at the target's `indices` by
-   * the softmax over the last axis, or its logarithm.
+   * the softmax over the last axis, or its logarithm. "pathScore" is the sum along a path whose labels the target's
+   * `indices` are, one per step; by default the best path.
    */
-  kind: "meanSquaredError" | "meanAbsoluteError" | "l1Norm" | "l2Norm" | "logProbability" | "probability";
-  /** For an error: the name of an input, or an array of the shape of the output or of that of one sample. */
+  kind: "meanSquaredError" | "meanAbsoluteError" | "l1Norm" | "l2Norm" | "logProbability" | "probability" | "pathScore";
+  /**
+   * For an error: the name of an input, or an array of the shape of the output or of that of one sample. For a path: an
+   * array of what the best one gains from one label to the next.
+   */
   reference?: { input: string } | { tensor: TensorLike };
   /** For an error against an input: how many time steps the output is ahead of it. */
   ahead?: number;
+  /** For a path: the label that CTC drops. The target's `indices` are then labels without blanks. */
+  blank?: number;
 }
 
 const KINDS: Record<Measure["kind"], wire.MeasureKind> = {
@@ -52,10 +58,11 @@ const KINDS: Record<Measure["kind"], wire.MeasureKind> = {
   l2Norm: wire.MeasureKind.MEASURE_KIND_L2_NORM,
   logProbability: wire.MeasureKind.MEASURE_KIND_LOG_PROBABILITY,
   probability: wire.MeasureKind.MEASURE_KIND_PROBABILITY,
+  pathScore: wire.MeasureKind.MEASURE_KIND_PATH_SCORE,
 };
 
-function measureToWire({ kind, reference, ahead = 0 }: Measure): wire.Measure {
-  const out: wire.Measure = { kind: KINDS[kind], reference: undefined, ahead };
+function measureToWire({ kind, reference, ahead = 0, blank }: Measure): wire.Measure {
+  const out: wire.Measure = { kind: KINDS[kind], reference: undefined, ahead, blank };
   if (reference !== undefined && "input" in reference) {
     out.reference = { $case: "input", value: reference.input };
   } else if (reference !== undefined) {
@@ -64,9 +71,9 @@ function measureToWire({ kind, reference, ahead = 0 }: Measure): wire.Measure {
   return out;
 }
 
-function measureFromWire({ kind, reference, ahead }: wire.Measure): Measure | undefined {
+function measureFromWire({ kind, reference, ahead, blank }: wire.Measure): Measure | undefined {
   const name = (Object.keys(KINDS) as Measure["kind"][]).find((one) => KINDS[one] === kind);
-  return name && { kind: name, reference: reference?.$case === "input" ? { input: reference.value } : undefined, ahead };
+  return name && { kind: name, reference: reference?.$case === "input" ? { input: reference.value } : undefined, ahead, blank };
 }
 
 /** The message of a target; a number is a position in the default output. */

@@ -52,8 +52,8 @@ class Question(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether no target has a measure."""
-        return all(target.measure is None for target in self.targets)
+        """Whether every target is a sum of entries of an output."""
+        return all(target.measure is None or target.measure.linear for target in self.targets)
 
 
 class Engine:

@@ -20,7 +20,7 @@ from lstm_explain.program.attribution import Attribution, Rows, put, take_sample
 from lstm_explain.program.axes import Axes
 from lstm_explain.program.engine import Engine, Passes, Question, in_float64
 from lstm_explain.program.passes import bytes_of
-from lstm_explain.target import of_samples
+from lstm_explain.target import of_samples, resolved
 
 WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
 BEYOND_DOUBLE = 1e7  # a residual this many times the explained value means cancellation that exceeds float64, too
@@ -91,7 +91,7 @@ class Precision:
         each = bytes_of([answer.values, answer.tapes]) // selection.batch
         outputs = {name: answer.values[name] for name in self.engine.graph.outputs}
         answer = replace(answer, values=outputs, tapes={})  # float64 reuses the memory of the float32 pass
-        target = replace(target, index=selection.index, contrast=selection.contrast)
+        target = resolved(target, selection)
         axes = batch_axes(self.axes, inputs, selection.batch)
         most, mended = max(1, MOST_BYTES // (TIMES * max(each, 1))), answer
         if (

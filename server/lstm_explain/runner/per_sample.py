@@ -17,7 +17,7 @@ from lstm_explain.program.attribution import Attribution, joined_samples, place_
 from lstm_explain.runner.baselines import resolve_baselines
 from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.scores import Scores
-from lstm_explain.target import Target, of_samples, weights_of_sample
+from lstm_explain.target import Target, of_samples, resolved, weights_of_sample
 
 Rows = Sequence[int]
 Explain = Callable[[ExplainTask, Method], Attribution]
@@ -71,7 +71,7 @@ def select_samples(task: ExplainTask, method: Method, scores: Scores, rows: Rows
     """Returns the same question about these samples only. Inputs that all samples share stay whole."""
     at = np.asarray(rows)
     target, selection = task.target, scores.selection
-    fixed = replace(target, index=selection.index, contrast=selection.contrast)
+    fixed = resolved(target, selection)
     axes = {name: batch_axis(task, name, scores.batch) for name in task.inputs}
     inputs = take_samples(task.inputs, axes, at)
     if isinstance(method, BaselineMethod) and not (method.baseline is None or isinstance(method.baseline, Background)):

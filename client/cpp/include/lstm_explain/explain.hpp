@@ -33,6 +33,8 @@ enum class MeasureKind {
   log_probability = 5,
   /// The probability of the entry at the target's indices, by the softmax over the last axis.
   probability = 6,
+  /// The sum of the entries along a path, whose labels the target's indices are, one per step. By default the best path.
+  path_score = 7,
 };
 
 /// A number of the output of each sample that is explained instead of an entry.
@@ -40,10 +42,13 @@ struct Measure {
   MeasureKind kind = MeasureKind::mean_squared_error;
   /// The name of the input that an error compares the output with.
   std::string input{};
-  /// The array that an error compares the output with: of its shape, or of that of one sample.
+  /// The array that an error compares the output with: of its shape, or of that of one sample. For a path: what the best
+  /// one gains from one label to the next.
   std::optional<Tensor> tensor{};
   /// How many time steps the output is ahead of the input.
   std::int32_t ahead = 0;
+  /// For a path: the label that CTC drops. The target's indices are then labels without blanks.
+  std::optional<std::int32_t> blank{};
 
   template <class Message, class Write>
   void write(Message* message, Write write) const {
@@ -51,6 +56,7 @@ struct Measure {
     if (!input.empty()) write(input, "target.measure.input", message->mutable_input());
     if (tensor) write(*tensor, "", message->mutable_tensor());
     message->set_ahead(ahead);
+    if (blank) message->set_blank(*blank);
   }
 
   template <class Message, class Read>
@@ -58,6 +64,7 @@ struct Measure {
     kind = static_cast<MeasureKind>(message.kind());
     read(message.input(), input);
     ahead = message.ahead();
+    if (message.has_blank()) blank = message.blank();
   }
 };
 

@@ -45,6 +45,7 @@ type target struct {
 		Kind, Input string
 		Tensor      *tensor
 		Ahead       int32
+		Blank       *int32
 	}
 }
 

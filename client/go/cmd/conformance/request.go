@@ -87,7 +87,7 @@ func (t *target) build() (*lx.Target, error) {
 		BatchAxis: t.BatchAxis, NoBatchAxis: t.NoBatchAxis, PreActivation: t.PreActivation,
 	}
 	if said := t.Measure; said != nil {
-		out.Measure = &lx.Measure{Kind: said.Kind, Input: said.Input, Ahead: said.Ahead}
+		out.Measure = &lx.Measure{Kind: said.Kind, Input: said.Input, Ahead: said.Ahead, Blank: said.Blank}
 		if said.Tensor != nil {
 			reference, err := said.Tensor.build()
 			if err != nil {

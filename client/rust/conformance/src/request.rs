@@ -131,6 +131,9 @@ fn measure(json: &Value) -> Result<Measure, Failure> {
     if json["tensor"].is_object() {
         measure = measure.tensor(array(&json["tensor"])?);
     }
+    if let Some(label) = json["blank"].as_i64() {
+        measure = measure.blank(label as i32);
+    }
     Ok(measure.ahead(json["ahead"].as_i64().unwrap_or_default() as i32))
 }
 

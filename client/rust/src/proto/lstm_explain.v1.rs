@@ -492,12 +492,13 @@ pub struct Target {
     #[prost(bool, optional, tag = "7")]
     pub pre_activation: ::core::option::Option<bool>,
     /// Explains a number of the whole output instead of an entry. Cannot be combined with `contrast_indices` and `weights`;
-    /// `indices` only with probabilities, whose entry they are.
+    /// `indices` only with probabilities, whose entry they are, and with paths: the label at every step, for the whole batch
+    /// or for each sample. -1 after the last label stands for steps that do not count. Responses contain the path used.
     #[prost(message, optional, tag = "8")]
     pub measure: ::core::option::Option<Measure>,
 }
-/// A number of an output that is no linear combination of its entries. It is computed by a small graph behind the model,
-/// so every method explains it.
+/// A number of the whole output. Errors, norms and probabilities are computed by a small graph behind the model, so every
+/// method explains them.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Measure {
     #[prost(enumeration = "MeasureKind", tag = "1")]
@@ -506,21 +507,27 @@ pub struct Measure {
     /// step t + ahead of the input.
     #[prost(int32, tag = "2")]
     pub ahead: i32,
-    /// What an error compares the output with. Required for errors, must be unset otherwise.
-    #[prost(oneof = "measure::Reference", tags = "3, 4")]
+    /// For a path: the label that CTC drops. `indices` then holds labels as CTC reads them, without blanks, at most one per
+    /// step; the best of the paths that are read so is explained.
+    #[prost(int32, optional, tag = "3")]
+    pub blank: ::core::option::Option<i32>,
+    /// What an error compares the output with. Required for errors. For a path, `tensor` may hold transition scores.
+    #[prost(oneof = "measure::Reference", tags = "4, 5")]
     pub reference: ::core::option::Option<measure::Reference>,
 }
 /// Nested message and enum types in `Measure`.
 pub mod measure {
-    /// What an error compares the output with. Required for errors, must be unset otherwise.
+    /// What an error compares the output with. Required for errors. For a path, `tensor` may hold transition scores.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Reference {
         /// The name of an input of the shape of the output.
-        #[prost(string, tag = "3")]
+        #[prost(string, tag = "4")]
         Input(::prost::alloc::string::String),
         /// An array of the shape of the output, or of the output of one sample. The ledger absorbs its share. Responses omit
-        /// it.
-        #[prost(message, tag = "4")]
+        /// it. For a path: \[labels, labels\], what the best path gains from one label to the next, as a CRF has it. With one
+        /// more row and one more column, that row holds the scores of the first label, and that column those of the last one.
+        /// The explained value does not contain them.
+        #[prost(message, tag = "5")]
         Tensor(super::Tensor),
     }
 }
@@ -795,6 +802,9 @@ pub enum MeasureKind {
     LogProbability = 5,
     /// The probability of an entry by the softmax over the last axis.
     Probability = 6,
+    /// The sum of the entries along a path of one label per step, for outputs of shape \[steps, labels\] per sample: that of
+    /// the labels in `indices`, or the best path if that is empty.
+    PathScore = 7,
 }
 impl MeasureKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -810,6 +820,7 @@ impl MeasureKind {
             Self::L2Norm => "MEASURE_KIND_L2_NORM",
             Self::LogProbability => "MEASURE_KIND_LOG_PROBABILITY",
             Self::Probability => "MEASURE_KIND_PROBABILITY",
+            Self::PathScore => "MEASURE_KIND_PATH_SCORE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -822,6 +833,7 @@ impl MeasureKind {
             "MEASURE_KIND_L2_NORM" => Some(Self::L2Norm),
             "MEASURE_KIND_LOG_PROBABILITY" => Some(Self::LogProbability),
             "MEASURE_KIND_PROBABILITY" => Some(Self::Probability),
+            "MEASURE_KIND_PATH_SCORE" => Some(Self::PathScore),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import TargetError
-from lstm_explain.measure import Measure
+from lstm_explain.measure import PATH, Measure
 from lstm_explain.model import TensorSpec
 from lstm_explain.serving.wire.tensors import to_array, to_tensor
 from lstm_explain.target import Target
@@ -41,6 +41,9 @@ def to_target(
     if message.no_batch_axis:
         batch_axis = None
     axes = len(outputs[output].shape) - (batch_axis is not None) - free_axes
+    measure = _measure(message.measure, f"{path}.measure") if message.HasField("measure") else None
+    if measure is not None and measure.kind == PATH:
+        axes = 0  # the indices are labels, and how many depends on the output
     return Target(
         output=output,
         index=_index(message.indices, axes, f"{path}.indices"),
@@ -48,7 +51,7 @@ def to_target(
         contrast=_index(message.contrast_indices, axes, f"{path}.contrast_indices"),
         weights=to_array(message.weights, f"{path}.weights") if message.HasField("weights") else None,
         pre_activation=message.pre_activation if message.HasField("pre_activation") else default.pre_activation,
-        measure=_measure(message.measure, f"{path}.measure") if message.HasField("measure") else None,
+        measure=measure,
     )
 
 
@@ -61,7 +64,8 @@ def _measure(message: explanation_pb2.Measure, path: str) -> Measure:
         reference = to_array(message.tensor, f"{path}.tensor")
     kind = explanation_pb2.MeasureKind.Name(message.kind) if message.kind in KIND_NUMBERS else str(message.kind)
     try:
-        return Measure(kind.removeprefix(KIND_PREFIX).lower(), reference, message.ahead)
+        blank = message.blank if message.HasField("blank") else None
+        return Measure(kind.removeprefix(KIND_PREFIX).lower(), reference, message.ahead, blank)
     except TargetError as error:
         raise TargetError(str(error), field=f"{path}.{error.field.rpartition('.')[2]}") from None
 
@@ -102,6 +106,8 @@ def from_target(target: Target, batch: int) -> explanation_pb2.Target:
         measure: Any = message.measure
         measure.kind = explanation_pb2.MeasureKind.Value(KIND_PREFIX + target.measure.kind.upper())
         measure.ahead = target.measure.ahead
+        if target.measure.blank is not None:
+            measure.blank = target.measure.blank
         if isinstance(target.measure.reference, str):  # a given array is not sent back
             measure.input = target.measure.reference
     return message

@@ -187,7 +187,8 @@ final class Asked {
         MeasureKind.valueOf(text(said, "kind").toUpperCase(Locale.ROOT)),
         text(said, "input"),
         said.has("tensor") ? tensor(said.getAsJsonObject("tensor")) : null,
-        said.has("ahead") ? said.get("ahead").getAsInt() : 0);
+        said.has("ahead") ? said.get("ahead").getAsInt() : 0,
+        said.has("blank") ? said.get("blank").getAsInt() : null);
   }
 
   private static List<Long> longs(JsonObject said, String name) {

@@ -18,6 +18,7 @@ class MeasureKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEASURE_KIND_L2_NORM: _ClassVar[MeasureKind]
     MEASURE_KIND_LOG_PROBABILITY: _ClassVar[MeasureKind]
     MEASURE_KIND_PROBABILITY: _ClassVar[MeasureKind]
+    MEASURE_KIND_PATH_SCORE: _ClassVar[MeasureKind]
 MEASURE_KIND_UNSPECIFIED: MeasureKind
 MEASURE_KIND_MEAN_SQUARED_ERROR: MeasureKind
 MEASURE_KIND_MEAN_ABSOLUTE_ERROR: MeasureKind
@@ -25,6 +26,7 @@ MEASURE_KIND_L1_NORM: MeasureKind
 MEASURE_KIND_L2_NORM: MeasureKind
 MEASURE_KIND_LOG_PROBABILITY: MeasureKind
 MEASURE_KIND_PROBABILITY: MeasureKind
+MEASURE_KIND_PATH_SCORE: MeasureKind
 
 class Target(_message.Message):
     __slots__ = ("output", "indices", "contrast_indices", "weights", "batch_axis", "no_batch_axis", "pre_activation", "measure")
@@ -47,16 +49,18 @@ class Target(_message.Message):
     def __init__(self, output: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., contrast_indices: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., batch_axis: _Optional[int] = ..., no_batch_axis: bool = ..., pre_activation: bool = ..., measure: _Optional[_Union[Measure, _Mapping]] = ...) -> None: ...
 
 class Measure(_message.Message):
-    __slots__ = ("kind", "ahead", "input", "tensor")
+    __slots__ = ("kind", "ahead", "blank", "input", "tensor")
     KIND_FIELD_NUMBER: _ClassVar[int]
     AHEAD_FIELD_NUMBER: _ClassVar[int]
+    BLANK_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     kind: MeasureKind
     ahead: int
+    blank: int
     input: str
     tensor: _tensor_pb2.Tensor
-    def __init__(self, kind: _Optional[_Union[MeasureKind, str]] = ..., ahead: _Optional[int] = ..., input: _Optional[str] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[MeasureKind, str]] = ..., ahead: _Optional[int] = ..., blank: _Optional[int] = ..., input: _Optional[str] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class TargetSet(_message.Message):
     __slots__ = ("target", "every")

@@ -15,5 +15,10 @@ public enum MeasureKind {
   /** The logarithm of the probability of the entry at the target's indices. */
   LOG_PROBABILITY,
   /** The probability of the entry at the target's indices, by the softmax over the last axis. */
-  PROBABILITY
+  PROBABILITY,
+  /**
+   * The sum of the entries along a path, whose labels the target's indices are, one per step. By
+   * default the best path.
+   */
+  PATH_SCORE
 }

@@ -42,6 +42,11 @@ export enum MeasureKind {
   MEASURE_KIND_LOG_PROBABILITY = 5,
   /** MEASURE_KIND_PROBABILITY - The probability of an entry by the softmax over the last axis. */
   MEASURE_KIND_PROBABILITY = 6,
+  /**
+   * MEASURE_KIND_PATH_SCORE - The sum of the entries along a path of one label per step, for outputs of shape [steps, labels] per sample: that of
+   * the labels in `indices`, or the best path if that is empty.
+   */
+  MEASURE_KIND_PATH_SCORE = 7,
   UNRECOGNIZED = -1,
 }
 
@@ -80,14 +85,15 @@ export interface Target {
     | undefined;
   /**
    * Explains a number of the whole output instead of an entry. Cannot be combined with `contrast_indices` and `weights`;
-   * `indices` only with probabilities, whose entry they are.
+   * `indices` only with probabilities, whose entry they are, and with paths: the label at every step, for the whole batch
+   * or for each sample. -1 after the last label stands for steps that do not count. Responses contain the path used.
    */
   measure: Measure | undefined;
 }
 
 /**
- * A number of an output that is no linear combination of its entries. It is computed by a small graph behind the model,
- * so every method explains it.
+ * A number of the whole output. Errors, norms and probabilities are computed by a small graph behind the model, so every
+ * method explains them.
  */
 export interface Measure {
   kind: MeasureKind;
@@ -96,7 +102,14 @@ export interface Measure {
    * step t + ahead of the input.
    */
   ahead: number;
-  /** What an error compares the output with. Required for errors, must be unset otherwise. */
+  /**
+   * For a path: the label that CTC drops. `indices` then holds labels as CTC reads them, without blanks, at most one per
+   * step; the best of the paths that are read so is explained.
+   */
+  blank?:
+    | number
+    | undefined;
+  /** What an error compares the output with. Required for errors. For a path, `tensor` may hold transition scores. */
   reference:
     | //
     /** The name of an input of the shape of the output. */
@@ -104,7 +117,9 @@ export interface Measure {
     | //
     /**
      * An array of the shape of the output, or of the output of one sample. The ledger absorbs its share. Responses omit
-     * it.
+     * it. For a path: [labels, labels], what the best path gains from one label to the next, as a CRF has it. With one
+     * more row and one more column, that row holds the scores of the first label, and that column those of the last one.
+     * The explained value does not contain them.
      */
     { $case: "tensor"; value: Tensor }
     | undefined;
@@ -545,7 +560,7 @@ export const Target: MessageFns<Target> = {
 };
 
 function createBaseMeasure(): Measure {
-  return { kind: 0, ahead: 0, reference: undefined };
+  return { kind: 0, ahead: 0, blank: undefined, reference: undefined };
 }
 
 export const Measure: MessageFns<Measure> = {
@@ -556,12 +571,15 @@ export const Measure: MessageFns<Measure> = {
     if (message.ahead !== 0) {
       writer.uint32(16).int32(message.ahead);
     }
+    if (message.blank !== undefined) {
+      writer.uint32(24).int32(message.blank);
+    }
     switch (message.reference?.$case) {
       case "input":
-        writer.uint32(26).string(message.reference.value);
+        writer.uint32(34).string(message.reference.value);
         break;
       case "tensor":
-        Tensor.encode(message.reference.value, writer.uint32(34).fork()).join();
+        Tensor.encode(message.reference.value, writer.uint32(42).fork()).join();
         break;
     }
     return writer;
@@ -597,15 +615,23 @@ export const Measure: MessageFns<Measure> = {
             continue;
           }
           case 3: {
-            if (tag !== 26) {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.blank = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
               break;
             }
 
             message.reference = { $case: "input", value: reader.string() };
             continue;
           }
-          case 4: {
-            if (tag !== 34) {
+          case 5: {
+            if (tag !== 42) {
               break;
             }
 
@@ -631,6 +657,7 @@ export const Measure: MessageFns<Measure> = {
     const message = createBaseMeasure();
     message.kind = object.kind ?? 0;
     message.ahead = object.ahead ?? 0;
+    message.blank = object.blank ?? undefined;
     switch (object.reference?.$case) {
       case "input": {
         if (object.reference?.value !== undefined && object.reference?.value !== null) {
