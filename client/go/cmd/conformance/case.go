@@ -70,10 +70,10 @@ type expectation struct {
 	// Warnings are the beginnings of all warnings that the response must have; nil accepts any warnings.
 	Warnings []string
 	// Receipt is a part of the receipt; empty: there must be none; nil: anything.
-	Receipt  *string
+	Receipt *string
 	// NotExplained are the reasons that the response must have; nil accepts any.
 	NotExplained []string `json:"not_explained"`
-	Quantity *string `json:"explained_quantity"`
+	Quantity     *string  `json:"explained_quantity"`
 	// Results are those of several targets. Singles are targets that, each asked alone, have the same relevance.
 	Results []expectation
 	Singles []target
