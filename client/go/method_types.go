@@ -43,7 +43,8 @@ var quantityNumbers = map[Quantity]pb.Quantity{
 	Probability: pb.Quantity_QUANTITY_PROBABILITY,
 }
 
-// The units of the input that Occlusion and ShapleySampling value. The empty string is the server's default.
+// The units of the input that Occlusion, ShapleySampling and Counterfactual replace. The empty string is the server's
+// default.
 type Players string
 
 const (
@@ -197,7 +198,7 @@ func decodeRule(message *pb.Rule, r *reader) Rule {
 // How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
 // default, the request uses LRP with its default parameters. Where a request names the default method of the model, its
 // parameters that are unset are those of the model. One of LRP, Gradient, GradientTimesInput, IntegratedGradients,
-// SmoothGrad, Occlusion, ShapleySampling, ContextualDecomposition and GradientShap.
+// SmoothGrad, Occlusion, ShapleySampling, ContextualDecomposition, GradientShap and Counterfactual.
 type Method interface {
 	message(w *writer) *pb.Method
 }
@@ -391,6 +392,42 @@ func (m GradientShap) message(w *writer) *pb.Method {
 	return &pb.Method{Method: &pb.Method_GradientShap{GradientShap: body}}
 }
 
+// The fewest time steps, features or cells whose replacement turns the prediction, found greedily in the order of their
+// relevance and checked by the model (after Martens and Provost 2014). The replaced ones have the relevance that the
+// margin regains when they are put back; all others have zero. `explained` is the margin: the target's entry minus the
+// largest other one, or the value minus `threshold`. The prediction has turned where `ledger.absorbed`, the margin of
+// the changed input, has the other sign; where it cannot be turned, no relevance is set and a warning says so.
+// `steps_used` is the number of runs of the model.
+type Counterfactual struct {
+	// The most units that are replaced. Default: 0, any number.
+	Most *int32
+	// How often the model may run to put units back that need not be replaced, for each draw from a background set.
+	// Default: 1000.
+	MaxRuns *int32
+	// The prediction turns where the explained value crosses this number. Default: none, where another entry of the
+	// output becomes the largest, or the logit of an output of one entry crosses zero.
+	Threshold *float64
+	// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
+	Baseline map[string]Tensor
+	// The parts that are replaced.
+	Over Players
+	// The background set whose samples replace them, instead of `baseline`. Each is tried; the one is kept that needs
+	// the fewest units.
+	Background *Background
+}
+
+func (m Counterfactual) message(w *writer) *pb.Method {
+	body := &pb.Counterfactual{
+		Most:       m.Most,
+		MaxRuns:    m.MaxRuns,
+		Threshold:  m.Threshold,
+		Baseline:   w.tensors(m.Baseline, "method.counterfactual.baseline"),
+		Over:       number(w, playersNumbers, m.Over, "method.counterfactual.over"),
+		Background: encodeBackground(m.Background, w),
+	}
+	return &pb.Method{Method: &pb.Method_Counterfactual{Counterfactual: body}}
+}
+
 func encodeMethod(m Method, w *writer) *pb.Method {
 	if m == nil {
 		return nil
@@ -461,6 +498,16 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 			Samples:    body.Samples,
 			Seed:       body.Seed,
 			Baseline:   r.tensors(body.GetBaseline()),
+			Background: decodeBackground(body.GetBackground(), r),
+		}
+	case *pb.Method_Counterfactual:
+		body := m.Counterfactual
+		return Counterfactual{
+			Most:       body.Most,
+			MaxRuns:    body.MaxRuns,
+			Threshold:  body.Threshold,
+			Baseline:   r.tensors(body.GetBaseline()),
+			Over:       word(playersNumbers, body.GetOver()),
 			Background: decodeBackground(body.GetBackground(), r),
 		}
 	}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lstm_explain.methods import (
         LRP,
         ContextualDecomposition,
+        Counterfactual,
         Gradient,
         GradientShap,
         GradientTimesInput,
@@ -61,6 +62,7 @@ __all__ = [
     "Composite",
     "Condition",
     "ContextualDecomposition",
+    "Counterfactual",
     "Epsilon",
     "Error",
     "Every",

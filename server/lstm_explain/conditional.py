@@ -211,10 +211,17 @@ def _explained(batch: Batch, predictions: Sequence[Prediction], rows: Rows) -> t
         batch.passes.clear()  # their memory is that of the whole batch
         inputs = take_samples(batch.inputs, axes, rows)
         answers = _explain(batch, inputs, [_of_rows(one, rows) for one in predictions], {})
-        known = [one.scores.explained[rows] for one in predictions]
-        if all(same_values(a.explained, b) for a, b in zip(answers, known, strict=True)):
+        if all(_predicts(answer, one, rows) for answer, one in zip(answers, predictions, strict=True)):
             return answers, rows
     return _explain(batch, batch.inputs, [_of_rows(one, everybody) for one in predictions], batch.passes), everybody
+
+
+def _predicts(answer: Explanation, prediction: Prediction, rows: Rows) -> bool:
+    """Returns whether these samples are predicted alone as they are in the batch."""
+    output, axis = prediction.asked.output, prediction.asked.target.batch_axis
+    assert axis is not None  # or samples cannot be taken from the batch
+    alone, whole = answer.outputs[output], prediction.values[output].take(rows, axis)
+    return alone.shape == whole.shape and same_values(alone, whole)
 
 
 def _explain(batch: Batch, inputs: dict[str, Array], targets: Sequence[Target], passes: Passes) -> list[Explanation]:
@@ -273,11 +280,12 @@ def _completed(
         prediction.target,
         prediction.scores.explained,
     )
+    measure = prediction.asked.target.measure
+    quantity = prediction.scores.quantity if measure is None else measure.kind
     if answer is None:
         relevance = {name: like_input(name, None) for name in batch.inputs}
         found = Explanation(relevance, outputs, explained, {}, blank, batch.method, target)
-        measure = prediction.asked.target.measure
-        found.explained_quantity = prediction.scores.quantity if measure is None else measure.kind
+        found.explained_quantity = quantity
     else:
         moved = {i: int(row) for i, row in enumerate(rows) if meets[row]}
         steps = None if answer.steps_used is None else np.nan_to_num(per_sample(answer.steps_used)).astype(np.int64)
@@ -285,7 +293,7 @@ def _completed(
             answer,
             relevance={name: like_input(name, array) for name, array in answer.relevance.items()},
             outputs=outputs,
-            explained=explained,
+            explained=explained if answer.explained_quantity == quantity else per_sample(answer.explained),
             ledger=blank.replaced(lambda _, new: per_sample(new), answer.ledger),
             target=target,
             standard_error={name: like_input(name, array) for name, array in answer.standard_error.items()},

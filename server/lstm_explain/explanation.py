@@ -40,8 +40,9 @@ class Explanation(Shown):
     standard_error: by input, of the relevance, where the method draws samples.
     explained_quantity: how `explained` relates to the target's output. "output": the output itself; "logit" or "score":
         the value before its Softmax or Sigmoid, or before its LogSoftmax, Exp or Softplus; "probability": the output
-        as a probability.
-    steps_used: [batch], the points on the line of each sample; None for methods other than IntegratedGradients.
+        as a probability; "margin": see Counterfactual.
+    steps_used: [batch], for IntegratedGradients the points on the line of each sample, for Counterfactual how often the
+        model ran; otherwise None.
     not_explained: for an explanation with a condition, one text per sample: why it is not explained, or empty. The
         relevance and ledger of such a sample are NaN.
     findings: checks that samples fail (`verdict.py`). notes: warnings that concern all samples alike.

@@ -172,6 +172,7 @@ def _perturbation() -> Iterator[Case]:
     request["expect"].pop("ledger")  # falls do not add up to the score
     yield request
     yield _occluded_probability(x)
+    yield _turned()
     yield from _occluded_units()
     x = feeds_of("series", 2, 3)["x"]
     nothing, only, both = np.zeros(x.shape), [], score(x)
@@ -238,6 +239,47 @@ def _occluded_probability(x: Array) -> Case:
     request = ask("series", {"x": x}, method=method, target={"indices": [1]})
     expect = {"relevance": {"x": near(falls)}, "explained": scalars(likely(x)), "explained_quantity": "probability"}
     return case("series-occlusion-probability", "the fall of the probability", request, expect=expect)
+
+
+def _turned() -> Case:
+    """Inputs that a single step turns: of those that do, the one that leaves the prediction furthest behind."""
+    logits = models.recurrent("lstm").reference_forward
+    rows: list[Array] = []
+    for x in np.random.default_rng(9).standard_normal((200, 1, 5, 4)).astype(np.float32) * 2:
+        if (_margins(logits, x) < 0).any():
+            rows.append(x[0])
+    x = np.stack(rows[:3])
+    relevance, absorbed = np.zeros(x.shape), np.zeros(len(x))
+    for i, row in enumerate(x):
+        whole, single = margin(logits({"x": row[None]})[0]), _margins(logits, row[None])
+        step = single.argmin()
+        relevance[i, step], absorbed[i] = (whole - single[step]) / x.shape[2], single[step]
+    explained = np.array([margin(one) for one in logits({"x": x})])
+    target = {"indices": logits({"x": x}).argmax(axis=1).tolist()}
+    request = ask("lstm", {"x": x}, method={"name": "counterfactual", "parameters": {"most": 2}}, target=target)
+    expect = {
+        "relevance": {"x": near(relevance)},
+        "explained": scalars(explained),
+        "explained_quantity": "margin",
+        "ledger": {"inputs": scalars(relevance.sum(axis=(1, 2))), "absorbed": scalars(absorbed)},
+    }
+    return case("lstm-counterfactual", "the step that turns the prediction", request, expect=expect)
+
+
+def margin(scores: Array, at: int | None = None) -> Any:
+    """The entry minus the largest other one; by default of the largest entry."""
+    at = int(scores.argmax()) if at is None else at
+    return scores[at] - np.delete(scores, at).max()
+
+
+def _margins(logits: Any, x: Array) -> Array:
+    """The margins of the predicted class of one sample with each step blanked."""
+    at, found = int(logits({"x": x})[0].argmax()), []
+    for t in range(x.shape[1]):
+        blanked = x.astype(float)
+        blanked[:, t] = 0
+        found.append(margin(logits({"x": blanked})[0], at))
+    return np.array(found)
 
 
 def _background_sets() -> Iterator[Case]:

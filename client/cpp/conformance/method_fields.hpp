@@ -67,6 +67,15 @@ void fields(lstm_explain::GradientShap& m, F f) {
   f("baseline", m.baseline);
 }
 
+template <class F>
+void fields(lstm_explain::Counterfactual& m, F f) {
+  f("most", m.most);
+  f("max_runs", m.max_runs);
+  f("threshold", m.threshold);
+  f("baseline", m.baseline);
+  f("over", m.over);
+}
+
 inline const std::vector<std::pair<std::string, lstm_explain::Method>> METHODS = {
     {"lrp", lstm_explain::Lrp{}},
     {"gradient", lstm_explain::Gradient{}},
@@ -77,6 +86,7 @@ inline const std::vector<std::pair<std::string, lstm_explain::Method>> METHODS =
     {"shapley_sampling", lstm_explain::ShapleySampling{}},
     {"contextual_decomposition", lstm_explain::ContextualDecomposition{}},
     {"gradient_shap", lstm_explain::GradientShap{}},
+    {"counterfactual", lstm_explain::Counterfactual{}},
 };
 
 /// The names of the choices by number; the first is the server's default.

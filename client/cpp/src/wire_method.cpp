@@ -190,6 +190,16 @@ struct MethodEncoder {
     encode(m.baseline, "method.gradient_shap.baseline", body->mutable_baseline());
     if (m.background) encode_background(*m.background, body->mutable_background());
   }
+
+  void operator()(const Counterfactual& m) const {
+    auto* body = out->mutable_counterfactual();
+    if (m.most) body->set_most(*m.most);
+    if (m.max_runs) body->set_max_runs(*m.max_runs);
+    if (m.threshold) body->set_threshold(*m.threshold);
+    encode(m.baseline, "method.counterfactual.baseline", body->mutable_baseline());
+    if (m.over) body->set_over(static_cast<v1::Players>(*m.over));
+    if (m.background) encode_background(*m.background, body->mutable_background());
+  }
 };
 
 Lrp decode_lrp(const v1::Lrp& m) {
@@ -257,6 +267,17 @@ GradientShap decode_gradient_shap(const v1::GradientShap& m) {
   return out;
 }
 
+Counterfactual decode_counterfactual(const v1::Counterfactual& m) {
+  Counterfactual out;
+  if (m.has_most()) out.most = m.most();
+  if (m.has_max_runs()) out.max_runs = m.max_runs();
+  if (m.has_threshold()) out.threshold = m.threshold();
+  out.baseline = decode_all(m.baseline());
+  out.over = chosen<Players>(m.over());
+  if (m.has_background()) out.background = decode_background(m.background());
+  return out;
+}
+
 }  // namespace
 
 void encode(const Method& method, v1::Method* out) { std::visit(MethodEncoder{out}, method); }
@@ -272,6 +293,7 @@ std::optional<Method> decode(const v1::Method& message) {
     case v1::Method::kShapleySampling: return decode_shapley_sampling(message.shapley_sampling());
     case v1::Method::kContextualDecomposition: return decode_contextual_decomposition(message.contextual_decomposition());
     case v1::Method::kGradientShap: return decode_gradient_shap(message.gradient_shap());
+    case v1::Method::kCounterfactual: return decode_counterfactual(message.counterfactual());
     case v1::Method::METHOD_NOT_SET: break;
   }
   return std::nullopt;

@@ -135,7 +135,7 @@ func (Quantity) EnumDescriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{1}
 }
 
-// The units of the input that Occlusion and ShapleySampling value.
+// The units of the input that Occlusion, ShapleySampling and Counterfactual replace.
 type Players int32
 
 const (
@@ -208,6 +208,7 @@ type Method struct {
 	//	*Method_ShapleySampling
 	//	*Method_ContextualDecomposition
 	//	*Method_GradientShap
+	//	*Method_Counterfactual
 	Method        isMethod_Method `protobuf_oneof:"method"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -331,6 +332,15 @@ func (x *Method) GetGradientShap() *GradientShap {
 	return nil
 }
 
+func (x *Method) GetCounterfactual() *Counterfactual {
+	if x != nil {
+		if x, ok := x.Method.(*Method_Counterfactual); ok {
+			return x.Counterfactual
+		}
+	}
+	return nil
+}
+
 type isMethod_Method interface {
 	isMethod_Method()
 }
@@ -371,6 +381,10 @@ type Method_GradientShap struct {
 	GradientShap *GradientShap `protobuf:"bytes,9,opt,name=gradient_shap,json=gradientShap,proto3,oneof"`
 }
 
+type Method_Counterfactual struct {
+	Counterfactual *Counterfactual `protobuf:"bytes,10,opt,name=counterfactual,proto3,oneof"`
+}
+
 func (*Method_Lrp) isMethod_Method() {}
 
 func (*Method_Gradient) isMethod_Method() {}
@@ -388,6 +402,8 @@ func (*Method_ShapleySampling) isMethod_Method() {}
 func (*Method_ContextualDecomposition) isMethod_Method() {}
 
 func (*Method_GradientShap) isMethod_Method() {}
+
+func (*Method_Counterfactual) isMethod_Method() {}
 
 // Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1).
 //
@@ -1164,6 +1180,105 @@ func (x *Occlusion) GetBackground() *Background {
 	return nil
 }
 
+// The fewest time steps, features or cells whose replacement turns the prediction, found greedily in the order of their
+// relevance and checked by the model (after Martens and Provost 2014). The replaced ones have the relevance that the
+// margin regains when they are put back; all others have zero. `explained` is the margin: the target's entry minus the
+// largest other one, or the value minus `threshold`. The prediction has turned where `ledger.absorbed`, the margin of the
+// changed input, has the other sign; where it cannot be turned, no relevance is set and a warning says so. `steps_used`
+// is the number of runs of the model.
+type Counterfactual struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most units that are replaced. Default: 0, any number.
+	Most *int32 `protobuf:"varint,1,opt,name=most,proto3,oneof" json:"most,omitempty"`
+	// How often the model may run to put units back that need not be replaced, for each draw from a background set.
+	// Default: 1000.
+	MaxRuns *int32 `protobuf:"varint,2,opt,name=max_runs,json=maxRuns,proto3,oneof" json:"max_runs,omitempty"`
+	// The prediction turns where the explained value crosses this number. Default: none, where another entry of the
+	// output becomes the largest, or the logit of an output of one entry crosses zero.
+	Threshold *float64 `protobuf:"fixed64,3,opt,name=threshold,proto3,oneof" json:"threshold,omitempty"`
+	// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
+	Baseline []*Tensor `protobuf:"bytes,4,rep,name=baseline,proto3" json:"baseline,omitempty"`
+	// The parts that are replaced.
+	Over Players `protobuf:"varint,5,opt,name=over,proto3,enum=lstm_explain.v1.Players" json:"over,omitempty"`
+	// The background set whose samples replace them, instead of `baseline`. Each is tried; the one is kept that needs the
+	// fewest units.
+	Background    *Background `protobuf:"bytes,6,opt,name=background,proto3,oneof" json:"background,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Counterfactual) Reset() {
+	*x = Counterfactual{}
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Counterfactual) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Counterfactual) ProtoMessage() {}
+
+func (x *Counterfactual) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Counterfactual.ProtoReflect.Descriptor instead.
+func (*Counterfactual) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Counterfactual) GetMost() int32 {
+	if x != nil && x.Most != nil {
+		return *x.Most
+	}
+	return 0
+}
+
+func (x *Counterfactual) GetMaxRuns() int32 {
+	if x != nil && x.MaxRuns != nil {
+		return *x.MaxRuns
+	}
+	return 0
+}
+
+func (x *Counterfactual) GetThreshold() float64 {
+	if x != nil && x.Threshold != nil {
+		return *x.Threshold
+	}
+	return 0
+}
+
+func (x *Counterfactual) GetBaseline() []*Tensor {
+	if x != nil {
+		return x.Baseline
+	}
+	return nil
+}
+
+func (x *Counterfactual) GetOver() Players {
+	if x != nil {
+		return x.Over
+	}
+	return Players_PLAYERS_UNSPECIFIED
+}
+
+func (x *Counterfactual) GetBackground() *Background {
+	if x != nil {
+		return x.Background
+	}
+	return nil
+}
+
 // Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 type ShapleySampling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1185,7 +1300,7 @@ type ShapleySampling struct {
 
 func (x *ShapleySampling) Reset() {
 	*x = ShapleySampling{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1312,7 @@ func (x *ShapleySampling) String() string {
 func (*ShapleySampling) ProtoMessage() {}
 
 func (x *ShapleySampling) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1325,7 @@ func (x *ShapleySampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShapleySampling.ProtoReflect.Descriptor instead.
 func (*ShapleySampling) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{11}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ShapleySampling) GetPermutations() int32 {
@@ -1260,7 +1375,7 @@ type ContextualDecomposition struct {
 
 func (x *ContextualDecomposition) Reset() {
 	*x = ContextualDecomposition{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1387,7 @@ func (x *ContextualDecomposition) String() string {
 func (*ContextualDecomposition) ProtoMessage() {}
 
 func (x *ContextualDecomposition) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1400,7 @@ func (x *ContextualDecomposition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextualDecomposition.ProtoReflect.Descriptor instead.
 func (*ContextualDecomposition) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{12}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ContextualDecomposition) GetSpan() *Span {
@@ -1308,7 +1423,7 @@ type Span struct {
 
 func (x *Span) Reset() {
 	*x = Span{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1435,7 @@ func (x *Span) String() string {
 func (*Span) ProtoMessage() {}
 
 func (x *Span) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1448,7 @@ func (x *Span) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Span.ProtoReflect.Descriptor instead.
 func (*Span) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{13}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Span) GetStart() int32 {
@@ -1361,7 +1476,7 @@ type Rule_Epsilon struct {
 
 func (x *Rule_Epsilon) Reset() {
 	*x = Rule_Epsilon{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1488,7 @@ func (x *Rule_Epsilon) String() string {
 func (*Rule_Epsilon) ProtoMessage() {}
 
 func (x *Rule_Epsilon) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1523,7 @@ type Rule_Gamma struct {
 
 func (x *Rule_Gamma) Reset() {
 	*x = Rule_Gamma{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1535,7 @@ func (x *Rule_Gamma) String() string {
 func (*Rule_Gamma) ProtoMessage() {}
 
 func (x *Rule_Gamma) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1567,7 @@ type Rule_ZPlus struct {
 
 func (x *Rule_ZPlus) Reset() {
 	*x = Rule_ZPlus{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1579,7 @@ func (x *Rule_ZPlus) String() string {
 func (*Rule_ZPlus) ProtoMessage() {}
 
 func (x *Rule_ZPlus) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1608,7 @@ type Rule_AlphaBeta struct {
 
 func (x *Rule_AlphaBeta) Reset() {
 	*x = Rule_AlphaBeta{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1620,7 @@ func (x *Rule_AlphaBeta) String() string {
 func (*Rule_AlphaBeta) ProtoMessage() {}
 
 func (x *Rule_AlphaBeta) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1659,7 @@ type Rule_Flat struct {
 
 func (x *Rule_Flat) Reset() {
 	*x = Rule_Flat{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1671,7 @@ func (x *Rule_Flat) String() string {
 func (*Rule_Flat) ProtoMessage() {}
 
 func (x *Rule_Flat) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1701,7 @@ type Rule_ZBox struct {
 
 func (x *Rule_ZBox) Reset() {
 	*x = Rule_ZBox{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1713,7 @@ func (x *Rule_ZBox) String() string {
 func (*Rule_ZBox) ProtoMessage() {}
 
 func (x *Rule_ZBox) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1752,7 @@ type Rule_WSquare struct {
 
 func (x *Rule_WSquare) Reset() {
 	*x = Rule_WSquare{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[21]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1764,7 @@ func (x *Rule_WSquare) String() string {
 func (*Rule_WSquare) ProtoMessage() {}
 
 func (x *Rule_WSquare) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[21]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1784,7 @@ var File_lstm_explain_v1_method_proto protoreflect.FileDescriptor
 
 const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\n" +
-	"\x1clstm_explain/v1/method.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/tensor.proto\"\xa1\x05\n" +
+	"\x1clstm_explain/v1/method.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/tensor.proto\"\xec\x05\n" +
 	"\x06Method\x12(\n" +
 	"\x03lrp\x18\x01 \x01(\v2\x14.lstm_explain.v1.LrpH\x00R\x03lrp\x127\n" +
 	"\bgradient\x18\x02 \x01(\v2\x19.lstm_explain.v1.GradientH\x00R\bgradient\x12W\n" +
@@ -1680,7 +1795,9 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\tocclusion\x18\x06 \x01(\v2\x1a.lstm_explain.v1.OcclusionH\x00R\tocclusion\x12M\n" +
 	"\x10shapley_sampling\x18\a \x01(\v2 .lstm_explain.v1.ShapleySamplingH\x00R\x0fshapleySampling\x12e\n" +
 	"\x18contextual_decomposition\x18\b \x01(\v2(.lstm_explain.v1.ContextualDecompositionH\x00R\x17contextualDecomposition\x12D\n" +
-	"\rgradient_shap\x18\t \x01(\v2\x1d.lstm_explain.v1.GradientShapH\x00R\fgradientShapB\b\n" +
+	"\rgradient_shap\x18\t \x01(\v2\x1d.lstm_explain.v1.GradientShapH\x00R\fgradientShap\x12I\n" +
+	"\x0ecounterfactual\x18\n" +
+	" \x01(\v2\x1f.lstm_explain.v1.CounterfactualH\x00R\x0ecounterfactualB\b\n" +
 	"\x06method\"\xda\x03\n" +
 	"\x03Lrp\x12?\n" +
 	"\fproduct_rule\x18\x01 \x01(\x0e2\x1c.lstm_explain.v1.ProductRuleR\vproductRule\x12\x1d\n" +
@@ -1792,6 +1909,20 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"background\x18\x05 \x01(\v2\x1b.lstm_explain.v1.BackgroundH\x01R\n" +
 	"background\x88\x01\x01B\t\n" +
 	"\a_windowB\r\n" +
+	"\v_background\"\xc4\x02\n" +
+	"\x0eCounterfactual\x12\x17\n" +
+	"\x04most\x18\x01 \x01(\x05H\x00R\x04most\x88\x01\x01\x12\x1e\n" +
+	"\bmax_runs\x18\x02 \x01(\x05H\x01R\amaxRuns\x88\x01\x01\x12!\n" +
+	"\tthreshold\x18\x03 \x01(\x01H\x02R\tthreshold\x88\x01\x01\x123\n" +
+	"\bbaseline\x18\x04 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaseline\x12,\n" +
+	"\x04over\x18\x05 \x01(\x0e2\x18.lstm_explain.v1.PlayersR\x04over\x12@\n" +
+	"\n" +
+	"background\x18\x06 \x01(\v2\x1b.lstm_explain.v1.BackgroundH\x03R\n" +
+	"background\x88\x01\x01B\a\n" +
+	"\x05_mostB\v\n" +
+	"\t_max_runsB\f\n" +
+	"\n" +
+	"_thresholdB\r\n" +
 	"\v_background\"\xa1\x02\n" +
 	"\x0fShapleySampling\x12'\n" +
 	"\fpermutations\x18\x01 \x01(\x05H\x00R\fpermutations\x88\x01\x01\x12\x17\n" +
@@ -1842,7 +1973,7 @@ func file_lstm_explain_v1_method_proto_rawDescGZIP() []byte {
 }
 
 var file_lstm_explain_v1_method_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(ProductRule)(0),                // 0: lstm_explain.v1.ProductRule
 	(Quantity)(0),                   // 1: lstm_explain.v1.Quantity
@@ -1858,18 +1989,19 @@ var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(*GradientShap)(nil),            // 11: lstm_explain.v1.GradientShap
 	(*SmoothGrad)(nil),              // 12: lstm_explain.v1.SmoothGrad
 	(*Occlusion)(nil),               // 13: lstm_explain.v1.Occlusion
-	(*ShapleySampling)(nil),         // 14: lstm_explain.v1.ShapleySampling
-	(*ContextualDecomposition)(nil), // 15: lstm_explain.v1.ContextualDecomposition
-	(*Span)(nil),                    // 16: lstm_explain.v1.Span
-	nil,                             // 17: lstm_explain.v1.Composite.RulesEntry
-	(*Rule_Epsilon)(nil),            // 18: lstm_explain.v1.Rule.Epsilon
-	(*Rule_Gamma)(nil),              // 19: lstm_explain.v1.Rule.Gamma
-	(*Rule_ZPlus)(nil),              // 20: lstm_explain.v1.Rule.ZPlus
-	(*Rule_AlphaBeta)(nil),          // 21: lstm_explain.v1.Rule.AlphaBeta
-	(*Rule_Flat)(nil),               // 22: lstm_explain.v1.Rule.Flat
-	(*Rule_ZBox)(nil),               // 23: lstm_explain.v1.Rule.ZBox
-	(*Rule_WSquare)(nil),            // 24: lstm_explain.v1.Rule.WSquare
-	(*Tensor)(nil),                  // 25: lstm_explain.v1.Tensor
+	(*Counterfactual)(nil),          // 14: lstm_explain.v1.Counterfactual
+	(*ShapleySampling)(nil),         // 15: lstm_explain.v1.ShapleySampling
+	(*ContextualDecomposition)(nil), // 16: lstm_explain.v1.ContextualDecomposition
+	(*Span)(nil),                    // 17: lstm_explain.v1.Span
+	nil,                             // 18: lstm_explain.v1.Composite.RulesEntry
+	(*Rule_Epsilon)(nil),            // 19: lstm_explain.v1.Rule.Epsilon
+	(*Rule_Gamma)(nil),              // 20: lstm_explain.v1.Rule.Gamma
+	(*Rule_ZPlus)(nil),              // 21: lstm_explain.v1.Rule.ZPlus
+	(*Rule_AlphaBeta)(nil),          // 22: lstm_explain.v1.Rule.AlphaBeta
+	(*Rule_Flat)(nil),               // 23: lstm_explain.v1.Rule.Flat
+	(*Rule_ZBox)(nil),               // 24: lstm_explain.v1.Rule.ZBox
+	(*Rule_WSquare)(nil),            // 25: lstm_explain.v1.Rule.WSquare
+	(*Tensor)(nil),                  // 26: lstm_explain.v1.Tensor
 }
 var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	4,  // 0: lstm_explain.v1.Method.lrp:type_name -> lstm_explain.v1.Lrp
@@ -1878,39 +2010,43 @@ var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	10, // 3: lstm_explain.v1.Method.integrated_gradients:type_name -> lstm_explain.v1.IntegratedGradients
 	12, // 4: lstm_explain.v1.Method.smooth_grad:type_name -> lstm_explain.v1.SmoothGrad
 	13, // 5: lstm_explain.v1.Method.occlusion:type_name -> lstm_explain.v1.Occlusion
-	14, // 6: lstm_explain.v1.Method.shapley_sampling:type_name -> lstm_explain.v1.ShapleySampling
-	15, // 7: lstm_explain.v1.Method.contextual_decomposition:type_name -> lstm_explain.v1.ContextualDecomposition
+	15, // 6: lstm_explain.v1.Method.shapley_sampling:type_name -> lstm_explain.v1.ShapleySampling
+	16, // 7: lstm_explain.v1.Method.contextual_decomposition:type_name -> lstm_explain.v1.ContextualDecomposition
 	11, // 8: lstm_explain.v1.Method.gradient_shap:type_name -> lstm_explain.v1.GradientShap
-	0,  // 9: lstm_explain.v1.Lrp.product_rule:type_name -> lstm_explain.v1.ProductRule
-	5,  // 10: lstm_explain.v1.Lrp.composite:type_name -> lstm_explain.v1.Composite
-	17, // 11: lstm_explain.v1.Composite.rules:type_name -> lstm_explain.v1.Composite.RulesEntry
-	6,  // 12: lstm_explain.v1.Composite.first:type_name -> lstm_explain.v1.Rule
-	18, // 13: lstm_explain.v1.Rule.epsilon:type_name -> lstm_explain.v1.Rule.Epsilon
-	19, // 14: lstm_explain.v1.Rule.gamma:type_name -> lstm_explain.v1.Rule.Gamma
-	20, // 15: lstm_explain.v1.Rule.z_plus:type_name -> lstm_explain.v1.Rule.ZPlus
-	21, // 16: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
-	22, // 17: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
-	23, // 18: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
-	24, // 19: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
-	25, // 20: lstm_explain.v1.Background.samples:type_name -> lstm_explain.v1.Tensor
-	25, // 21: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
-	9,  // 22: lstm_explain.v1.IntegratedGradients.background:type_name -> lstm_explain.v1.Background
-	25, // 23: lstm_explain.v1.GradientShap.baseline:type_name -> lstm_explain.v1.Tensor
-	9,  // 24: lstm_explain.v1.GradientShap.background:type_name -> lstm_explain.v1.Background
-	25, // 25: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
-	1,  // 26: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
-	2,  // 27: lstm_explain.v1.Occlusion.over:type_name -> lstm_explain.v1.Players
-	9,  // 28: lstm_explain.v1.Occlusion.background:type_name -> lstm_explain.v1.Background
-	25, // 29: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
-	2,  // 30: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
-	9,  // 31: lstm_explain.v1.ShapleySampling.background:type_name -> lstm_explain.v1.Background
-	16, // 32: lstm_explain.v1.ContextualDecomposition.span:type_name -> lstm_explain.v1.Span
-	6,  // 33: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	14, // 9: lstm_explain.v1.Method.counterfactual:type_name -> lstm_explain.v1.Counterfactual
+	0,  // 10: lstm_explain.v1.Lrp.product_rule:type_name -> lstm_explain.v1.ProductRule
+	5,  // 11: lstm_explain.v1.Lrp.composite:type_name -> lstm_explain.v1.Composite
+	18, // 12: lstm_explain.v1.Composite.rules:type_name -> lstm_explain.v1.Composite.RulesEntry
+	6,  // 13: lstm_explain.v1.Composite.first:type_name -> lstm_explain.v1.Rule
+	19, // 14: lstm_explain.v1.Rule.epsilon:type_name -> lstm_explain.v1.Rule.Epsilon
+	20, // 15: lstm_explain.v1.Rule.gamma:type_name -> lstm_explain.v1.Rule.Gamma
+	21, // 16: lstm_explain.v1.Rule.z_plus:type_name -> lstm_explain.v1.Rule.ZPlus
+	22, // 17: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
+	23, // 18: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
+	24, // 19: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
+	25, // 20: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
+	26, // 21: lstm_explain.v1.Background.samples:type_name -> lstm_explain.v1.Tensor
+	26, // 22: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
+	9,  // 23: lstm_explain.v1.IntegratedGradients.background:type_name -> lstm_explain.v1.Background
+	26, // 24: lstm_explain.v1.GradientShap.baseline:type_name -> lstm_explain.v1.Tensor
+	9,  // 25: lstm_explain.v1.GradientShap.background:type_name -> lstm_explain.v1.Background
+	26, // 26: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
+	1,  // 27: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
+	2,  // 28: lstm_explain.v1.Occlusion.over:type_name -> lstm_explain.v1.Players
+	9,  // 29: lstm_explain.v1.Occlusion.background:type_name -> lstm_explain.v1.Background
+	26, // 30: lstm_explain.v1.Counterfactual.baseline:type_name -> lstm_explain.v1.Tensor
+	2,  // 31: lstm_explain.v1.Counterfactual.over:type_name -> lstm_explain.v1.Players
+	9,  // 32: lstm_explain.v1.Counterfactual.background:type_name -> lstm_explain.v1.Background
+	26, // 33: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
+	2,  // 34: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
+	9,  // 35: lstm_explain.v1.ShapleySampling.background:type_name -> lstm_explain.v1.Background
+	17, // 36: lstm_explain.v1.ContextualDecomposition.span:type_name -> lstm_explain.v1.Span
+	6,  // 37: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_method_proto_init() }
@@ -1929,6 +2065,7 @@ func file_lstm_explain_v1_method_proto_init() {
 		(*Method_ShapleySampling)(nil),
 		(*Method_ContextualDecomposition)(nil),
 		(*Method_GradientShap)(nil),
+		(*Method_Counterfactual)(nil),
 	}
 	file_lstm_explain_v1_method_proto_msgTypes[1].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[2].OneofWrappers = []any{}
@@ -1949,17 +2086,18 @@ func file_lstm_explain_v1_method_proto_init() {
 	file_lstm_explain_v1_method_proto_msgTypes[11].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[12].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[13].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[15].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[14].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[16].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[18].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[20].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[17].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[19].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_method_proto_rawDesc), len(file_lstm_explain_v1_method_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

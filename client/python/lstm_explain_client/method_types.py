@@ -21,7 +21,7 @@ ProductRule = Literal["all", "half", "prop", "abs"]
 # "score" (the default): The explained value.
 # "probability": The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax.
 Quantity = Literal["score", "probability"]
-# The units of the input that Occlusion and ShapleySampling value.
+# The units of the input that Occlusion, ShapleySampling and Counterfactual replace.
 # "steps" (the default): Time steps.
 # "features": Features, each over all time steps.
 # "cells": Every feature of every time step.
@@ -327,6 +327,38 @@ class GradientShap(Method):
     background: Background | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Counterfactual(Method):
+    """The fewest time steps, features or cells whose replacement turns the prediction, found greedily in the order of
+    their relevance and checked by the model (after Martens and Provost 2014). The replaced ones have the relevance that
+    the margin regains when they are put back; all others have zero. `explained` is the margin: the target's entry minus
+    the largest other one, or the value minus `threshold`. The prediction has turned where `ledger.absorbed`, the margin
+    of the changed input, has the other sign; where it cannot be turned, no relevance is set and a warning says so.
+    `steps_used` is the number of runs of the model.
+
+    most: The most units that are replaced. Default: 0, any number.
+    max_runs: How often the model may run to put units back that need not be replaced, for each draw from a background
+        set. Default: 1000.
+    threshold: The prediction turns where the explained value crosses this number. Default: none, where another entry of
+        the output becomes the largest, or the logit of an output of one entry crosses zero.
+    baseline: The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default
+        is zero.
+    over: The parts that are replaced. Default: "steps".
+    background: The background set whose samples replace them, instead of `baseline`. Each is tried; the one is kept
+        that needs the fewest units.
+    """
+
+    name: ClassVar[str] = "counterfactual"
+    absorbed: ClassVar[str] = "margin of the changed input"
+    residual: ClassVar[str] = "what the replaced units do together"
+    most: int | None = None
+    max_runs: int | None = None
+    threshold: float | None = None
+    baseline: Mapping[str, Any] | None = None
+    over: Players | None = None
+    background: Background | None = None
+
+
 METHODS: dict[str, type[Method]] = {
     cls.name: cls
     for cls in (
@@ -339,6 +371,7 @@ METHODS: dict[str, type[Method]] = {
         ShapleySampling,
         ContextualDecomposition,
         GradientShap,
+        Counterfactual,
     )
 }
 # The classes that a message stands for: one, or those of its oneof.
@@ -356,6 +389,7 @@ __all__ = [
     "Background",
     "Composite",
     "ContextualDecomposition",
+    "Counterfactual",
     "Epsilon",
     "Flat",
     "Gamma",

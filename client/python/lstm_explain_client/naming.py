@@ -42,6 +42,7 @@ WORDS = {
     "log_probability": Words(
         "log-probability of {}", "log-probabilities of {}", "its log-probability is explained", by_class=True
     ),
+    "margin": Words("margin of {}", "margins of {}", "its margin is explained", by_class=True),
     "probability": Words("probability of {}", "the probabilities of {}", "its probability is explained", by_class=True),
 }
 

@@ -33,7 +33,8 @@ class Result(Shown):
     explained_quantity: how `explained` relates to the output of the target: "output" (the output itself), "logit" (the
         value before its Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output
         converted to a probability). Empty if the server is older than this field.
-    steps_used: for IntegratedGradients, the number of points on the line that each sample needed.
+    steps_used: for IntegratedGradients, the number of points on the line that each sample needed; for Counterfactual,
+        how often the model ran.
     receipt: for a request with `receipt`, a signed record of the answer; write it to a file for `lstm-explain verify`.
     not_explained: for a request with a condition, one text per sample: why it is not explained, or empty. The relevance
         and ledger of such a sample are NaN.

@@ -49,6 +49,15 @@ class Shown(ExplainedBatch):
 
         return figures.figure(self, sample, steps, ax)
 
+    def replaced(self, sample: int = 0) -> dict[str, list[Any]]:
+        """Return what a counterfactual replaced in one sample, by input: the positions of time steps (words), of
+        features, or, for cells, tuples of both. Empty where the prediction could not be turned. Raises ValueError for
+        another method.
+        """
+        from lstm_explain_client import counterfactuals
+
+        return counterfactuals.replaced(self, sample)
+
     def spectrum(self, name: str | None = None, sample: int = 0, *, rate: float = 1.0) -> Spectrum:
         """Return the relevance of a time series by frequency, which adds up to its relevance by step.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from lstm_explain_client import naming, render
+from lstm_explain_client import counterfactuals, naming, render
 from lstm_explain_client.explained_batch import ExplainedBatch
 from lstm_explain_client.ledger import entries_of, nodes_of
 from lstm_explain_client.render import html
@@ -156,10 +156,13 @@ def _sample_html(result: ExplainedBatch, sample: int, steps: Sequence[Any] | Non
     views = pictures(result, sample)
     scale = largest(*(view.relevance for view in views))
     parts = []
+    changed = counterfactuals.is_one(result)
+    if changed:
+        parts.append(html.fragment(f'<p class="lx-left-out">{html.text(counterfactuals.sentence(result, sample))}</p>'))
     for view in views:
         if len(views) > 1:
             parts.append(f"<p>{html.text(view.name)}</p>")
-        parts.append(_view_html(view, scale, steps))
+        parts.append(_view_html(view, scale, steps, struck=changed))
     explained, shares = float(result.explained[sample]), entries_of(result.ledger, sample)
     account = render.ledger(explained, shares, nodes_of(result.ledger, sample), method=naming.method(result))
     parts.append(html.beside(_prediction_html(result, sample), account))
@@ -167,9 +170,10 @@ def _sample_html(result: ExplainedBatch, sample: int, steps: Sequence[Any] | Non
     return "".join(parts)
 
 
-def _view_html(view: View, scale: float, steps: Sequence[Any] | None) -> str:
+def _view_html(view: View, scale: float, steps: Sequence[Any] | None, *, struck: bool) -> str:
+    """struck: whether words with relevance are struck through."""
     if view.tokens is not None:
-        return render.words(view.tokens, view.relevance.ravel(), scale=scale)
+        return render.words(view.tokens, view.relevance.ravel(), scale=scale, struck=struck)
     fitting = steps if steps is not None and len(steps) == len(view.relevance) else None
     if view.unit == "features":
         fitting = ["all steps"]
@@ -223,6 +227,8 @@ def _sample_terminal(result: ExplainedBatch, sample: int) -> Iterator[Renderable
     if why := result.why_not(sample):
         yield Text(f"Not explained: {clean(why)}.\n")
         return
+    if counterfactuals.is_one(result):
+        yield Text(clean(counterfactuals.sentence(result, sample)))
     views = pictures(result, sample)
     scale = largest(*(view.relevance for view in views))
     for view in views:

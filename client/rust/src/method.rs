@@ -5,8 +5,9 @@
 use crate::proto;
 
 pub use crate::proto::{
-    Background, Composite, ContextualDecomposition, Gradient, GradientShap, GradientTimesInput, IntegratedGradients,
-    Lrp, Occlusion, Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, Span, method::Method, rule,
+    Background, Composite, ContextualDecomposition, Counterfactual, Gradient, GradientShap, GradientTimesInput,
+    IntegratedGradients, Lrp, Occlusion, Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, Span,
+    method::Method, rule,
 };
 
 impl From<rule::Epsilon> for proto::Rule {
@@ -102,5 +103,11 @@ impl From<ContextualDecomposition> for Method {
 impl From<GradientShap> for Method {
     fn from(method: GradientShap) -> Self {
         Method::GradientShap(method)
+    }
+}
+
+impl From<Counterfactual> for Method {
+    fn from(method: Counterfactual) -> Self {
+        Method::Counterfactual(method)
     }
 }

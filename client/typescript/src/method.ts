@@ -29,7 +29,7 @@ export type Quantity = (typeof QUANTITY_WORDS)[number];
 const QUANTITY_WORDS = ["score", "probability"] as const;
 
 /**
- * The units of the input that Occlusion and ShapleySampling value.
+ * The units of the input that Occlusion, ShapleySampling and Counterfactual replace.
  * - "steps": Time steps. The default.
  * - "features": Features, each over all time steps.
  * - "cells": Every feature of every time step.
@@ -228,6 +228,41 @@ export interface GradientShap {
 }
 
 /**
+ * The fewest time steps, features or cells whose replacement turns the prediction, found greedily in the order of their
+ * relevance and checked by the model (after Martens and Provost 2014). The replaced ones have the relevance that the
+ * margin regains when they are put back; all others have zero. `explained` is the margin: the target's entry minus the
+ * largest other one, or the value minus `threshold`. The prediction has turned where `ledger.absorbed`, the margin of
+ * the changed input, has the other sign; where it cannot be turned, no relevance is set and a warning says so.
+ * `steps_used` is the number of runs of the model.
+ */
+export interface Counterfactual {
+  name: "counterfactual";
+  /** The most units that are replaced. Default: 0, any number. */
+  most?: number;
+  /**
+   * How often the model may run to put units back that need not be replaced, for each draw from a background set.
+   * Default: 1000.
+   */
+  maxRuns?: number;
+  /**
+   * The prediction turns where the explained value crosses this number. Default: none, where another entry of the
+   * output becomes the largest, or the logit of an output of one entry crosses zero.
+   */
+  threshold?: number;
+  /**
+   * The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
+   */
+  baseline?: Baseline;
+  /** The parts that are replaced. Default: "steps". */
+  over?: Players;
+  /**
+   * The background set whose samples replace them, instead of `baseline`. Each is tried; the one is kept that needs the
+   * fewest units.
+   */
+  background?: Background;
+}
+
+/**
  * The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
  */
 export type Rule =
@@ -327,7 +362,8 @@ export type Method =
   | Occlusion
   | ShapleySampling
   | ContextualDecomposition
-  | GradientShap;
+  | GradientShap
+  | Counterfactual;
 
 /** The message of a method. */
 export function toWire(method: Method): wire.Method {
@@ -433,6 +469,21 @@ export function toWire(method: Method): wire.Method {
           },
         },
       };
+    case "counterfactual":
+      only(method, ["name", "most", "maxRuns", "threshold", "baseline", "over", "background"], "method.counterfactual");
+      return {
+        method: {
+          $case: "counterfactual",
+          value: {
+            most: method.most,
+            maxRuns: method.maxRuns,
+            threshold: method.threshold,
+            baseline: allToWire(method.baseline ?? {}, "method.counterfactual.baseline"),
+            over: choice(PLAYERS_WORDS, method.over, "method.counterfactual.over"),
+            background: method.background && backgroundToWire(method.background),
+          },
+        },
+      };
     default:
       throw new InvalidRequest(`there is no method "${(method as { name: unknown }).name}"`, { field: "method" });
   }
@@ -502,6 +553,16 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         samples: said.value.samples,
         seed: said.value.seed,
         baseline: allFromWire(said.value.baseline),
+        background: backgroundFromWire(said.value.background),
+      };
+    case "counterfactual":
+      return {
+        name: "counterfactual",
+        most: said.value.most,
+        maxRuns: said.value.maxRuns,
+        threshold: said.value.threshold,
+        baseline: allFromWire(said.value.baseline),
+        over: chosen(PLAYERS_WORDS, said.value.over),
         background: backgroundFromWire(said.value.background),
       };
   }

@@ -26,6 +26,7 @@ EXPLAINED = {
     "logit": "the logit: the value before the output's Softmax or Sigmoid",
     "score": "the score: the value before the output's LogSoftmax, Exp or Softplus",
     "probability": "the output as a probability",
+    "margin": "the margin: the output's entry minus the largest other one, or minus the threshold",
 }
 HEADINGS = {"feature": "Mean |relevance| by feature", "lag": "Mean |relevance| by lag"}
 

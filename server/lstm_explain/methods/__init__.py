@@ -10,6 +10,7 @@ from typing import Any
 from lstm_explain.errors import MethodError
 from lstm_explain.methods.base import Method
 from lstm_explain.methods.contextual_decomposition import ContextualDecomposition
+from lstm_explain.methods.counterfactual import Counterfactual
 from lstm_explain.methods.gradient import Gradient
 from lstm_explain.methods.gradient_shap import GradientShap
 from lstm_explain.methods.gradient_times_input import GradientTimesInput
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
         Occlusion,
         ShapleySampling,
         ContextualDecomposition,
+        Counterfactual,
     )
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "LRP",
     "METHODS",
     "ContextualDecomposition",
+    "Counterfactual",
     "Gradient",
     "GradientShap",
     "GradientTimesInput",

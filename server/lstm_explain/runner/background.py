@@ -31,7 +31,7 @@ def compare_with(baseline: Baseline, task: ExplainTask, compare: Compare) -> Com
     """
     if not isinstance(baseline, Background):
         return compare(baseline, 0)
-    first, *others = _draws(baseline, task)
+    first, *others = draws(baseline, task)
     mean = compare(first, 0)
     spread = {name: np.zeros(np.shape(array)) for name, array in mean.relevance.items()}  # sum of squared deviations
     within = {name: np.square(array) for name, array in mean.error.items()}
@@ -70,7 +70,7 @@ def _standard_error(
     return {name: np.sqrt(array + share * within.get(name, 0) / draws**2) for name, array in between.items()}
 
 
-def _draws(background: Background, task: ExplainTask) -> list[SingleBaseline]:
+def draws(background: Background, task: ExplainTask) -> list[SingleBaseline]:
     """Returns every draw as arrays by input that broadcast to the inputs. Inputs without samples are their own
     baseline.
     """

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.methods.base import Baseline, Players
+from lstm_explain.methods.background import Background
+from lstm_explain.methods.base import Baseline, Players, SingleBaseline
 from lstm_explain.program.attribution import Attribution
-from lstm_explain.runner.background import Compare, compare_with
+from lstm_explain.runner.background import Compare, compare_with, draws
 from lstm_explain.runner.decomposition import contextual_decomposition
 from lstm_explain.runner.gradient_points import GradientPoints
+from lstm_explain.runner.margins import margins
 from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.players import PlayerSet, player_set
 from lstm_explain.runner.probability import probabilities
@@ -33,6 +35,29 @@ class MethodTools:
         none. over: see `scores`.
         """
         return probabilities(self.task, method, begin_alike=over != "features")
+
+    def margins(self, method: str, threshold: float | None, over: Players) -> Scores:
+        """Scores changed inputs by what is left until the prediction turns. method, over: see `probabilities`.
+        threshold: of the explained value, in place of the other entries of the output.
+        """
+        return margins(self.task, method, threshold, begin_alike=over != "features")
+
+    def draws(self, baseline: Baseline) -> Sequence[SingleBaseline]:
+        """Returns the baseline, or the draws from a background set."""
+        return draws(baseline, self.task) if isinstance(baseline, Background) else [baseline]
+
+    def counterfactual(
+        self,
+        scores: Scores,
+        relevance: Mapping[str, Array],
+        total: Array,
+        margin: Array,
+        runs: Array,
+        notes: tuple[str, ...],
+    ) -> Attribution:
+        """Returns the answer with its ledger. margin: [batch], of the changed input. runs: [batch], of the model."""
+        answer = attribution_of(scores, relevance, total, margin)
+        return replace(answer, steps_used=runs, notes=notes)
 
     def player_set(self, scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
         """Returns the parts of the inputs that can be replaced by the baseline."""

@@ -83,6 +83,15 @@ class PlayerSet:
                     row[own] = np.bincount(numbers, ~cells.reshape(-1), minlength=self.count)[own] > 0
         return real
 
+    def chosen(self, name: str, samples: Array, these: Array, others: Array) -> Array:
+        """Returns an array of the shape of an input: `these` for some samples ([batch], of bool), `others` for the
+        rest.
+        """
+        axis = self._batch_axis(name)
+        if axis is None:
+            return these if samples.any() else others
+        return np.where(samples.reshape([-1 if a == axis else 1 for a in range(others.ndim)]), these, others)
+
     def baseline_scores(self) -> Array:
         """Returns an array [batch]: the score with everything replaced."""
         return self.coalitions(1, lambda ids: np.zeros((1, self.count), bool))[0]

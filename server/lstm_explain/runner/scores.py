@@ -28,7 +28,7 @@ class Scores:
     """The explained value of changed inputs, for the target of the unchanged inputs.
 
     link: applied to the values of the output; the head is then the output itself. values: of the unchanged inputs,
-    where they are known.
+    where they are known. quantity: what the link yields.
     """
 
     def __init__(
@@ -38,8 +38,9 @@ class Scores:
         *,
         begin_alike: bool = False,
         values: Mapping[str, Array] | None = None,
+        quantity: str = "probability",
     ) -> None:
-        self.task, self.link = task, link
+        self.task, self.link, self._linked = task, link, quantity
         long = begin_alike and steps_in(task) >= LONG
         self._prediction = task.runner.prediction(task.head) if long else None
         self.values: Mapping[str, Array] = self._predict(task.inputs, 1) if values is None else values
@@ -53,7 +54,7 @@ class Scores:
     @property
     def quantity(self) -> str:
         """How the explained value relates to the output; see Explanation."""
-        return self.task.head.quantity if self.link is None else "probability"
+        return self.task.head.quantity if self.link is None else self._linked
 
     def _predict(self, inputs: Mapping[str, Array], distance: int) -> dict[str, Array]:
         """distance: see Prediction."""

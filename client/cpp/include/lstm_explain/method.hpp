@@ -35,7 +35,7 @@ enum class Quantity {
   probability = 2,
 };
 
-/// The units of the input that Occlusion and ShapleySampling value.
+/// The units of the input that Occlusion, ShapleySampling and Counterfactual replace.
 enum class Players {
   /// Time steps. The default.
   steps = 1,
@@ -233,7 +233,31 @@ struct GradientShap {
   std::optional<Background> background{};
 };
 
+/// The fewest time steps, features or cells whose replacement turns the prediction, found greedily in the order of
+/// their relevance and checked by the model (after Martens and Provost 2014). The replaced ones have the relevance that
+/// the margin regains when they are put back; all others have zero. `explained` is the margin: the target's entry minus
+/// the largest other one, or the value minus `threshold`. The prediction has turned where `ledger.absorbed`, the margin
+/// of the changed input, has the other sign; where it cannot be turned, no relevance is set and a warning says so.
+/// `steps_used` is the number of runs of the model.
+struct Counterfactual {
+  /// The most units that are replaced. Default: 0, any number.
+  std::optional<std::int32_t> most{};
+  /// How often the model may run to put units back that need not be replaced, for each draw from a background set.
+  /// Default: 1000.
+  std::optional<std::int32_t> max_runs{};
+  /// The prediction turns where the explained value crosses this number. Default: none, where another entry of the
+  /// output becomes the largest, or the logit of an output of one entry crosses zero.
+  std::optional<double> threshold{};
+  /// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
+  Tensors baseline{};
+  /// The parts that are replaced.
+  std::optional<Players> over{};
+  /// The background set whose samples replace them, instead of `baseline`. Each is tried; the one is kept that needs
+  /// the fewest units.
+  std::optional<Background> background{};
+};
+
 using Method = std::variant<Lrp, Gradient, GradientTimesInput, IntegratedGradients, SmoothGrad, Occlusion,
-                            ShapleySampling, ContextualDecomposition, GradientShap>;
+                            ShapleySampling, ContextualDecomposition, GradientShap, Counterfactual>;
 
 }  // namespace lstm_explain

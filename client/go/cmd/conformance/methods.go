@@ -19,4 +19,5 @@ var methods = map[string]reflect.Type{
 	"shapley_sampling":         reflect.TypeFor[lx.ShapleySampling](),
 	"contextual_decomposition": reflect.TypeFor[lx.ContextualDecomposition](),
 	"gradient_shap":            reflect.TypeFor[lx.GradientShap](),
+	"counterfactual":           reflect.TypeFor[lx.Counterfactual](),
 }

@@ -92,29 +92,40 @@ def beside(*fragments: str) -> str:
     return f'{STYLE}<div class="lx"><div class="lx-side">{inner}</div></div>'
 
 
-def words(tokens: Sequence[str], relevance: npt.ArrayLike, *, scale: float | None = None, legend: bool = True) -> str:
+def words(
+    tokens: Sequence[str],
+    relevance: npt.ArrayLike,
+    *,
+    scale: float | None = None,
+    legend: bool = True,
+    struck: bool = False,
+) -> str:
     """Return a sentence with the relevance of each word, as an HTML fragment.
 
     tokens: [words]; empty ones (padding) are omitted. relevance: [words]. scale: the magnitude with full colour;
-    default the largest. Raises ValueError if the two do not match.
+    default the largest. struck: whether to strike through the words whose relevance is not 0. Raises ValueError if the
+    two do not match.
     """
     values = np.asarray(relevance, dtype=np.float64)
     if values.shape != (len(tokens),):
         raise ValueError(f"{len(tokens)} tokens and relevance of shape {values.shape}")
     top = scale or largest(values)
-    items = "".join(_word(token, float(value), top) for token, value in zip(tokens, values, strict=True) if token)
+    items = "".join(
+        _word(token, float(value), top, struck=struck) for token, value in zip(tokens, values, strict=True) if token
+    )
     sentence = f'<div class="lx-words" role="list">{items}</div>'
     return fragment(sentence, legend_bar(top) if legend else "", label="Relevance of each word")
 
 
-def _word(token: str, value: float, scale: float) -> str:
+def _word(token: str, value: float, scale: float, *, struck: bool = False) -> str:
     part = share(value, scale)
     classes = " ".join(["lx-w", *_marks(part)])
     shown = number(value)
     label = f"{text(token)}: {shown}, {_side(part)}"
+    written = f"<s>{text(token)}</s>" if struck and value else text(token)
     return (
         f'<span class="{classes}" role="listitem" title="{label}" aria-label="{label}">'
-        f'<b style="background-color:{colour(part)}">{text(token)}</b><small>{shown}</small></span>'
+        f'<b style="background-color:{colour(part)}">{written}</b><small>{shown}</small></span>'
     )
 
 

@@ -3,8 +3,8 @@
 //! Methods out of the cases' JSON. No case has a parameter that has parameters of its own.
 
 use lstm_explain_client::{
-    ContextualDecomposition, Gradient, GradientShap, GradientTimesInput, IntegratedGradients, Lrp, Method, Occlusion,
-    Players, ProductRule, Quantity, ShapleySampling, SmoothGrad,
+    ContextualDecomposition, Counterfactual, Gradient, GradientShap, GradientTimesInput, IntegratedGradients, Lrp,
+    Method, Occlusion, Players, ProductRule, Quantity, ShapleySampling, SmoothGrad,
 };
 use serde_json::Value;
 
@@ -89,6 +89,18 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
                 samples: parameters["samples"].as_i64().map(|n| n as i32),
                 seed: parameters["seed"].as_i64(),
                 baseline: tensors(&parameters["baseline"])?,
+                ..Default::default()
+            }
+            .into()
+        }
+        "counterfactual" => {
+            known(parameters, &["most", "max_runs", "threshold", "baseline", "over"])?;
+            Counterfactual {
+                most: parameters["most"].as_i64().map(|n| n as i32),
+                max_runs: parameters["max_runs"].as_i64().map(|n| n as i32),
+                threshold: parameters["threshold"].as_f64(),
+                baseline: tensors(&parameters["baseline"])?,
+                over: word(&parameters["over"], "PLAYERS", Players::from_str_name)?,
                 ..Default::default()
             }
             .into()

@@ -72,7 +72,7 @@ impl DataType {
 /// parameters that are unset are those of the model.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Method {
-    #[prost(oneof = "method::Method", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "method::Method", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub method: ::core::option::Option<method::Method>,
 }
 /// Nested message and enum types in `Method`.
@@ -97,6 +97,8 @@ pub mod method {
         ContextualDecomposition(super::ContextualDecomposition),
         #[prost(message, tag = "9")]
         GradientShap(super::GradientShap),
+        #[prost(message, tag = "10")]
+        Counterfactual(super::Counterfactual),
     }
 }
 /// Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1).
@@ -312,6 +314,36 @@ pub struct Occlusion {
     #[prost(message, optional, tag = "5")]
     pub background: ::core::option::Option<Background>,
 }
+/// The fewest time steps, features or cells whose replacement turns the prediction, found greedily in the order of their
+/// relevance and checked by the model (after Martens and Provost 2014). The replaced ones have the relevance that the
+/// margin regains when they are put back; all others have zero. `explained` is the margin: the target's entry minus the
+/// largest other one, or the value minus `threshold`. The prediction has turned where `ledger.absorbed`, the margin of the
+/// changed input, has the other sign; where it cannot be turned, no relevance is set and a warning says so. `steps_used`
+/// is the number of runs of the model.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Counterfactual {
+    /// The most units that are replaced. Default: 0, any number.
+    #[prost(int32, optional, tag = "1")]
+    pub most: ::core::option::Option<i32>,
+    /// How often the model may run to put units back that need not be replaced, for each draw from a background set.
+    /// Default: 1000.
+    #[prost(int32, optional, tag = "2")]
+    pub max_runs: ::core::option::Option<i32>,
+    /// The prediction turns where the explained value crosses this number. Default: none, where another entry of the
+    /// output becomes the largest, or the logit of an output of one entry crosses zero.
+    #[prost(double, optional, tag = "3")]
+    pub threshold: ::core::option::Option<f64>,
+    /// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
+    #[prost(message, repeated, tag = "4")]
+    pub baseline: ::prost::alloc::vec::Vec<Tensor>,
+    /// The parts that are replaced.
+    #[prost(enumeration = "Players", tag = "5")]
+    pub over: i32,
+    /// The background set whose samples replace them, instead of `baseline`. Each is tried; the one is kept that needs the
+    /// fewest units.
+    #[prost(message, optional, tag = "6")]
+    pub background: ::core::option::Option<Background>,
+}
 /// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShapleySampling {
@@ -425,7 +457,7 @@ impl Quantity {
         }
     }
 }
-/// The units of the input that Occlusion and ShapleySampling value.
+/// The units of the input that Occlusion, ShapleySampling and Counterfactual replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Players {
@@ -710,11 +742,11 @@ pub struct ExplainResponse {
     /// How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
     /// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax, Exp or Softplus.
     /// `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
-    /// one). For a measure, its name, such as `mean_squared_error`. Empty: the server is older than this field, or the request has `targets`.
+    /// one). `margin`: see Counterfactual. For a measure, its name, such as `mean_squared_error`. Empty: the server is older than this field, or the request has `targets`.
     #[prost(string, tag = "13")]
     pub explained_quantity: ::prost::alloc::string::String,
-    /// For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. Empty for
-    /// other methods.
+    /// For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. For
+    /// Counterfactual, how often the model ran. Empty for other methods.
     #[prost(int32, repeated, tag = "14")]
     pub steps_used: ::prost::alloc::vec::Vec<i32>,
     /// For a request with `targets`, what belongs to each of them, in their order, with `every` written out.

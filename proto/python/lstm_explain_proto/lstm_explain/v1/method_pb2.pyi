@@ -42,7 +42,7 @@ PLAYERS_FEATURES: Players
 PLAYERS_CELLS: Players
 
 class Method(_message.Message):
-    __slots__ = ("lrp", "gradient", "gradient_times_input", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling", "contextual_decomposition", "gradient_shap")
+    __slots__ = ("lrp", "gradient", "gradient_times_input", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling", "contextual_decomposition", "gradient_shap", "counterfactual")
     LRP_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_TIMES_INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,7 @@ class Method(_message.Message):
     SHAPLEY_SAMPLING_FIELD_NUMBER: _ClassVar[int]
     CONTEXTUAL_DECOMPOSITION_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_SHAP_FIELD_NUMBER: _ClassVar[int]
+    COUNTERFACTUAL_FIELD_NUMBER: _ClassVar[int]
     lrp: Lrp
     gradient: Gradient
     gradient_times_input: GradientTimesInput
@@ -61,7 +62,8 @@ class Method(_message.Message):
     shapley_sampling: ShapleySampling
     contextual_decomposition: ContextualDecomposition
     gradient_shap: GradientShap
-    def __init__(self, lrp: _Optional[_Union[Lrp, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., gradient_times_input: _Optional[_Union[GradientTimesInput, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., shapley_sampling: _Optional[_Union[ShapleySampling, _Mapping]] = ..., contextual_decomposition: _Optional[_Union[ContextualDecomposition, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ...) -> None: ...
+    counterfactual: Counterfactual
+    def __init__(self, lrp: _Optional[_Union[Lrp, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., gradient_times_input: _Optional[_Union[GradientTimesInput, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., shapley_sampling: _Optional[_Union[ShapleySampling, _Mapping]] = ..., contextual_decomposition: _Optional[_Union[ContextualDecomposition, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., counterfactual: _Optional[_Union[Counterfactual, _Mapping]] = ...) -> None: ...
 
 class Lrp(_message.Message):
     __slots__ = ("product_rule", "epsilon", "bias_factor", "composite", "stabiliser", "cell_stabiliser", "layer_stabiliser", "ceiling")
@@ -214,6 +216,22 @@ class Occlusion(_message.Message):
     over: Players
     background: Background
     def __init__(self, window: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., of: _Optional[_Union[Quantity, str]] = ..., over: _Optional[_Union[Players, str]] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
+
+class Counterfactual(_message.Message):
+    __slots__ = ("most", "max_runs", "threshold", "baseline", "over", "background")
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    most: int
+    max_runs: int
+    threshold: float
+    baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    over: Players
+    background: Background
+    def __init__(self, most: _Optional[int] = ..., max_runs: _Optional[int] = ..., threshold: _Optional[float] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., over: _Optional[_Union[Players, str]] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
 
 class ShapleySampling(_message.Message):
     __slots__ = ("permutations", "seed", "baseline", "over", "background")

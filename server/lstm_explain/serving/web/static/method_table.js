@@ -138,4 +138,26 @@ export const METHODS = [
       { key: "seed", label: "Seed", kind: "number", step: 1, min: 0, initial: 0 },
     ],
   },
+  {
+    key: "counterfactual",
+    name: "Counterfactual",
+    hint: "the fewest steps (features, cells) whose replacement turns the prediction",
+    held: ["margin of the changed input", "what the replaced units do together"],
+    long: true,
+    parameters: [
+      { key: "most", label: "Replace at most", kind: "number", step: 1, min: 0, initial: 0 },
+      { key: "maxRuns", label: "Runs to put units back", kind: "number", step: 1, min: 0, initial: 1000 },
+      { key: "threshold", label: "Threshold", kind: "number", step: "any", min: -1e+12, max: 1e+12, optional: true },
+      {
+        key: "over",
+        label: "Replaced",
+        kind: "choice",
+        options: [
+          ["PLAYERS_STEPS", "time steps"],
+          ["PLAYERS_FEATURES", "features"],
+          ["PLAYERS_CELLS", "features of every step"],
+        ],
+      },
+    ],
+  },
 ];

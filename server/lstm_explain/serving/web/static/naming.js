@@ -14,6 +14,7 @@ const WORDS = {
   l1_norm: { one: "L1 norm of", mark: "its norm is explained", byClass: false },
   l2_norm: { one: "L2 norm of", mark: "its norm is explained", byClass: false },
   log_probability: { one: "log-probability of", mark: "its log-probability is explained", byClass: true },
+  margin: { one: "margin of", mark: "its margin is explained", byClass: true },
   probability: { one: "probability of", mark: "its probability is explained", byClass: true },
 };
 

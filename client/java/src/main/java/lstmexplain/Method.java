@@ -38,7 +38,7 @@ public sealed interface Method {
     PROBABILITY
   }
 
-  /** The units of the input that Occlusion and ShapleySampling value. */
+  /** The units of the input that Occlusion, ShapleySampling and Counterfactual replace. */
   enum Players {
     /** Time steps. The default. */
     STEPS,
@@ -551,6 +551,70 @@ public sealed interface Method {
     /** Returns the same with another {@code background}. */
     public GradientShap background(Background value) {
       return new GradientShap(samples, seed, baseline, value);
+    }
+  }
+
+  /**
+   * The fewest time steps, features or cells whose replacement turns the prediction, found greedily
+   * in the order of their relevance and checked by the model (after Martens and Provost 2014). The
+   * replaced ones have the relevance that the margin regains when they are put back; all others
+   * have zero. {@code explained} is the margin: the target's entry minus the largest other one, or
+   * the value minus {@code threshold}. The prediction has turned where {@code ledger.absorbed}, the
+   * margin of the changed input, has the other sign; where it cannot be turned, no relevance is set
+   * and a warning says so. {@code steps_used} is the number of runs of the model.
+   *
+   * @param most The most units that are replaced. Default: 0, any number.
+   * @param maxRuns How often the model may run to put units back that need not be replaced, for
+   *     each draw from a background set. Default: 1000.
+   * @param threshold The prediction turns where the explained value crosses this number. Default:
+   *     none, where another entry of the output becomes the largest, or the logit of an output of
+   *     one entry crosses zero.
+   * @param baseline The replacement: one tensor per input, by name, that is broadcast to the shape
+   *     of the input. The default is zero.
+   * @param over The parts that are replaced. Default: "steps".
+   * @param background The background set whose samples replace them, instead of {@code baseline}.
+   *     Each is tried; the one is kept that needs the fewest units.
+   */
+  record Counterfactual(Integer most, Integer maxRuns, Double threshold, Map<String, Tensor>
+      baseline, Players over, Background background) implements Method {
+    /** Copies the maps. */
+    public Counterfactual {
+      baseline = Wire.copy(baseline);
+    }
+
+    /** Leaves every parameter to the server. */
+    public Counterfactual() {
+      this(null, null, null, Map.of(), null, null);
+    }
+
+    /** Returns the same with another {@code most}. */
+    public Counterfactual most(int value) {
+      return new Counterfactual(value, maxRuns, threshold, baseline, over, background);
+    }
+
+    /** Returns the same with another {@code maxRuns}. */
+    public Counterfactual maxRuns(int value) {
+      return new Counterfactual(most, value, threshold, baseline, over, background);
+    }
+
+    /** Returns the same with another {@code threshold}. */
+    public Counterfactual threshold(double value) {
+      return new Counterfactual(most, maxRuns, value, baseline, over, background);
+    }
+
+    /** Returns the same with another {@code baseline}. */
+    public Counterfactual baseline(Map<String, Tensor> value) {
+      return new Counterfactual(most, maxRuns, threshold, value, over, background);
+    }
+
+    /** Returns the same with another {@code over}. */
+    public Counterfactual over(Players value) {
+      return new Counterfactual(most, maxRuns, threshold, baseline, value, background);
+    }
+
+    /** Returns the same with another {@code background}. */
+    public Counterfactual background(Background value) {
+      return new Counterfactual(most, maxRuns, threshold, baseline, over, value);
     }
   }
 }

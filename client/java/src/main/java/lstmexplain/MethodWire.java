@@ -107,6 +107,8 @@ final class MethodWire {
       write(m, out.getContextualDecompositionBuilder());
     } else if (value instanceof Method.GradientShap m) {
       write(m, out.getGradientShapBuilder());
+    } else if (value instanceof Method.Counterfactual m) {
+      write(m, out.getCounterfactualBuilder());
     }
     return out.build();
   }
@@ -123,6 +125,7 @@ final class MethodWire {
       case SHAPLEY_SAMPLING -> read(message.getShapleySampling());
       case CONTEXTUAL_DECOMPOSITION -> read(message.getContextualDecomposition());
       case GRADIENT_SHAP -> read(message.getGradientShap());
+      case COUNTERFACTUAL -> read(message.getCounterfactual());
       case METHOD_NOT_SET -> null;
     };
   }
@@ -285,6 +288,35 @@ final class MethodWire {
         body.hasSamples() ? body.getSamples() : null,
         body.hasSeed() ? body.getSeed() : null,
         Wire.decode(body.getBaselineList()),
+        body.hasBackground() ? decode(body.getBackground()) : null);
+  }
+
+  private static void write(Method.Counterfactual m, lstmexplain.v1.Counterfactual.Builder body) {
+    if (m.most() != null) {
+      body.setMost(m.most());
+    }
+    if (m.maxRuns() != null) {
+      body.setMaxRuns(m.maxRuns());
+    }
+    if (m.threshold() != null) {
+      body.setThreshold(m.threshold());
+    }
+    body.addAllBaseline(Wire.encode(m.baseline()));
+    if (m.over() != null) {
+      body.setOver(lstmexplain.v1.Players.valueOf(Wire.name(m.over())));
+    }
+    if (m.background() != null) {
+      body.setBackground(encode(m.background()));
+    }
+  }
+
+  private static Method.Counterfactual read(lstmexplain.v1.Counterfactual body) {
+    return new Method.Counterfactual(
+        body.hasMost() ? body.getMost() : null,
+        body.hasMaxRuns() ? body.getMaxRuns() : null,
+        body.hasThreshold() ? body.getThreshold() : null,
+        Wire.decode(body.getBaselineList()),
+        Wire.constant(Method.Players.class, body.getOver()),
         body.hasBackground() ? decode(body.getBackground()) : null);
   }
 

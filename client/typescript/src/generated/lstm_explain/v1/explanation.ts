@@ -312,12 +312,12 @@ export interface ExplainResponse {
    * How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
    * before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax, Exp or Softplus.
    * `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
-   * one). For a measure, its name, such as `mean_squared_error`. Empty: the server is older than this field, or the request has `targets`.
+   * one). `margin`: see Counterfactual. For a measure, its name, such as `mean_squared_error`. Empty: the server is older than this field, or the request has `targets`.
    */
   explainedQuantity: string;
   /**
-   * For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. Empty for
-   * other methods.
+   * For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. For
+   * Counterfactual, how often the model ran. Empty for other methods.
    */
   stepsUsed: number[];
   /** For a request with `targets`, what belongs to each of them, in their order, with `every` written out. */

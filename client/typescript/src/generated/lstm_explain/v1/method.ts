@@ -38,7 +38,7 @@ export enum Quantity {
   UNRECOGNIZED = -1,
 }
 
-/** The units of the input that Occlusion and ShapleySampling value. */
+/** The units of the input that Occlusion, ShapleySampling and Counterfactual replace. */
 export enum Players {
   /** PLAYERS_UNSPECIFIED - The default of the server, which is STEPS. */
   PLAYERS_UNSPECIFIED = 0,
@@ -67,6 +67,7 @@ export interface Method {
     | { $case: "shapleySampling"; value: ShapleySampling }
     | { $case: "contextualDecomposition"; value: ContextualDecomposition }
     | { $case: "gradientShap"; value: GradientShap }
+    | { $case: "counterfactual"; value: Counterfactual }
     | undefined;
 }
 
@@ -302,6 +303,44 @@ export interface Occlusion {
   background?: Background | undefined;
 }
 
+/**
+ * The fewest time steps, features or cells whose replacement turns the prediction, found greedily in the order of their
+ * relevance and checked by the model (after Martens and Provost 2014). The replaced ones have the relevance that the
+ * margin regains when they are put back; all others have zero. `explained` is the margin: the target's entry minus the
+ * largest other one, or the value minus `threshold`. The prediction has turned where `ledger.absorbed`, the margin of the
+ * changed input, has the other sign; where it cannot be turned, no relevance is set and a warning says so. `steps_used`
+ * is the number of runs of the model.
+ */
+export interface Counterfactual {
+  /** The most units that are replaced. Default: 0, any number. */
+  most?:
+    | number
+    | undefined;
+  /**
+   * How often the model may run to put units back that need not be replaced, for each draw from a background set.
+   * Default: 1000.
+   */
+  maxRuns?:
+    | number
+    | undefined;
+  /**
+   * The prediction turns where the explained value crosses this number. Default: none, where another entry of the
+   * output becomes the largest, or the logit of an output of one entry crosses zero.
+   */
+  threshold?:
+    | number
+    | undefined;
+  /** The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero. */
+  baseline: Tensor[];
+  /** The parts that are replaced. */
+  over: Players;
+  /**
+   * The background set whose samples replace them, instead of `baseline`. Each is tried; the one is kept that needs the
+   * fewest units.
+   */
+  background?: Background | undefined;
+}
+
 /** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
 export interface ShapleySampling {
   /**
@@ -378,6 +417,9 @@ export const Method: MessageFns<Method> = {
         break;
       case "gradientShap":
         GradientShap.encode(message.method.value, writer.uint32(74).fork()).join();
+        break;
+      case "counterfactual":
+        Counterfactual.encode(message.method.value, writer.uint32(82).fork()).join();
         break;
     }
     return writer;
@@ -474,6 +516,14 @@ export const Method: MessageFns<Method> = {
             message.method = { $case: "gradientShap", value: GradientShap.decode(reader, reader.uint32()) };
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.method = { $case: "counterfactual", value: Counterfactual.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -549,6 +599,12 @@ export const Method: MessageFns<Method> = {
       case "gradientShap": {
         if (object.method?.value !== undefined && object.method?.value !== null) {
           message.method = { $case: "gradientShap", value: GradientShap.fromPartial(object.method.value) };
+        }
+        break;
+      }
+      case "counterfactual": {
+        if (object.method?.value !== undefined && object.method?.value !== null) {
+          message.method = { $case: "counterfactual", value: Counterfactual.fromPartial(object.method.value) };
         }
         break;
       }
@@ -1927,6 +1983,123 @@ export const Occlusion: MessageFns<Occlusion> = {
     message.window = object.window ?? undefined;
     message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
     message.of = object.of ?? 0;
+    message.over = object.over ?? 0;
+    message.background = (object.background !== undefined && object.background !== null)
+      ? Background.fromPartial(object.background)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCounterfactual(): Counterfactual {
+  return { most: undefined, maxRuns: undefined, threshold: undefined, baseline: [], over: 0, background: undefined };
+}
+
+export const Counterfactual: MessageFns<Counterfactual> = {
+  encode(message: Counterfactual, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.most !== undefined) {
+      writer.uint32(8).int32(message.most);
+    }
+    if (message.maxRuns !== undefined) {
+      writer.uint32(16).int32(message.maxRuns);
+    }
+    if (message.threshold !== undefined) {
+      writer.uint32(25).double(message.threshold);
+    }
+    for (const v of message.baseline) {
+      Tensor.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.over !== 0) {
+      writer.uint32(40).int32(message.over);
+    }
+    if (message.background !== undefined) {
+      Background.encode(message.background, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Counterfactual {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCounterfactual();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.most = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.maxRuns = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.threshold = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.baseline.push(Tensor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.over = reader.int32() as any;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.background = Background.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Counterfactual>, I>>(base?: I): Counterfactual {
+    return Counterfactual.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Counterfactual>, I>>(object: I): Counterfactual {
+    const message = createBaseCounterfactual();
+    message.most = object.most ?? undefined;
+    message.maxRuns = object.maxRuns ?? undefined;
+    message.threshold = object.threshold ?? undefined;
+    message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
     message.over = object.over ?? 0;
     message.background = (object.background !== undefined && object.background !== null)
       ? Background.fromPartial(object.background)
