@@ -126,6 +126,7 @@ def test_a_batch_has_the_answers_of_its_samples(model: lx.Model) -> None:
     for sample in range(4):
         alone = model.explain({"x": X[sample : sample + 1]}, "counterfactual")
         np.testing.assert_allclose(whole.relevance["x"][sample], alone.relevance["x"][0], rtol=1e-3, atol=1e-5)
+        assert whole.steps_used[sample] == alone.steps_used[0]
 
 
 def test_another_class_than_the_predicted_one_is_made_the_largest(model: lx.Model) -> None:

@@ -149,7 +149,7 @@ class Search:
         self._sign = np.where(self._start >= 0, 1.0, -1.0)
         self._real = player_set.present()
         self._limit = min(player_set.count, most or player_set.count)
-        self._runs = 0
+        self._runs = np.zeros(len(self._start), np.int64)
 
     def run(self) -> Found:
         batch, players = self._real.shape
@@ -167,40 +167,43 @@ class Search:
         first = (margins < 0).argmax(axis=0)
         removed = grown(np.where(turned, first + 1, 0))
         margin = np.where(turned, margins[first, rows], self._start * self._sign)
+        self._runs += players + self._limit
         removed, margin, back, cut = self._pruned(removed, margin)
         regained = np.where(removed, np.maximum(back - margin[:, None], TINY), 0.0) * self._sign[:, None]
-        relevance, total, runs = self._set.relevance(regained), regained.sum(axis=1), np.full(batch, self._runs)
+        relevance, total, runs = self._set.relevance(regained), regained.sum(axis=1), self._runs
         return Found(
             relevance, total, margin * self._sign, turned, removed.sum(axis=1), runs, cut, self._set.chosen
         )  # fmt: skip
 
     def _pruned(self, removed: Array, margin: Array) -> tuple[Array, Array, Array, Array]:
         """Puts players back while the prediction stays turned. Returns who remains removed, the margin, the margin with
-        each of them back alone, and whether the search ended early.
+        each of them back alone, and whether the search ended early. What happens to a sample does not depend on others.
         """
-        back, budget = np.full(removed.shape, -np.inf), self._max_runs
+        back, left = np.full(removed.shape, -np.inf), np.full(len(removed), self._max_runs)
+        at_work = np.flatnonzero(removed.any(axis=1))
         while True:
-            columns = [np.flatnonzero(row) for row in removed]
-            most = max(map(len, columns))
-            if budget < most:
-                return removed, margin, back, np.asarray(removed.any(axis=1))
-            budget -= most
-            trials = np.repeat(removed[None], most, axis=0)
-            for sample, players in enumerate(columns):
+            at_work = at_work[removed[at_work].sum(axis=1) <= left[at_work]]
+            if not len(at_work):
+                return removed, margin, back, np.asarray((removed & np.isneginf(back)).any(axis=1))
+            columns = {sample: np.flatnonzero(removed[sample]) for sample in at_work.tolist()}
+            trials = np.repeat(removed[None], max(map(len, columns.values())), axis=0)
+            for sample, players in columns.items():
                 trials[np.arange(len(players)), sample, players] = False
-            margins = self._margins(most, lambda ids, trials=trials: trials[ids.start : ids.stop])  # type: ignore[misc]
-            done = True
-            for sample, players in enumerate(columns):
+                left[sample] -= len(players)
+            margins = self._margins(len(trials), lambda ids, trials=trials: trials[ids.start : ids.stop])  # type: ignore[misc]
+            again = []
+            for sample, players in columns.items():
                 own = margins[: len(players), sample]
                 back[sample, players] = own
-                if len(players) and own.min() < 0:
+                self._runs[sample] += len(players)
+                if own.min() < 0:
                     best = int(own.argmin())
-                    removed[sample, players[best]], margin[sample], done = False, own[best], False
-            if done:
-                return removed, margin, back, np.zeros(len(removed), bool)
+                    removed[sample, players[best]], margin[sample] = False, own[best]
+                    back[sample] = -np.inf  # of another set
+                    again.append(sample)
+            at_work = np.array(again, np.intp)
 
     def _margins(self, count: int, removed: Callable[[range], Array]) -> Array:
         """Returns [count, batch]: the margins without the `removed` players, positive where nothing has turned."""
-        self._runs += count
         margins = self._set.coalitions(count, lambda ids: ~removed(ids))
         return np.asarray(margins, np.float64) * self._sign
