@@ -23,7 +23,7 @@ LABEL = {"app.kubernetes.io/name": "lstm-explain"}
 CHART = DEPLOY / "helm" / "lstm-explain"
 OPERATOR = "monitoring.coreos.com/v1"  # the objects of the Prometheus Operator, which are no part of Kubernetes
 
-SERVING = ("base", "tls", "tokens", "traces")  # those with a server
+SERVING = ("base", "operations", "tls", "tokens", "traces")  # those with a server
 OVERLAYS = (*SERVING, "monitoring")
 KUBERNETES = ("1.30", "1.34")
 # Values of the chart: its defaults, and everything at once.
@@ -34,6 +34,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "settings": {"max_targets": 64, "poll-seconds": 0.5, "spare": False, "max_message_bytes": 67108864},
         "env": [{"name": "TZ", "value": "UTC"}],
         "models": {"existingClaim": "models"},
+        "operations": {"existingClaim": "operations"},
         "tls": {"secretName": "tls"},
         "tokens": {"secretName": "tokens"},
         "provenance": {

@@ -39,7 +39,7 @@ def test_the_settings_are_valid_together(values: str, tmp_path: Path) -> None:
 def test_every_mounted_file_has_its_volume() -> None:
     made = by_kind(VALUES["everything"])
     mounts = {m["name"]: m["mountPath"] for m in pod(made)["containers"][0]["volumeMounts"]}
-    assert set(mounts) == {"tmp", "models", "tls", "tokens", "signers", "receipts"}
+    assert set(mounts) == {"tmp", "models", "operations", "tls", "tokens", "signers", "receipts"}
     assert set(mounts) == {volume["name"] for volume in pod(made)["volumes"]}
     for name in ("TLS_CERT", "TOKENS", "MODEL_SIGNERS", "RECEIPT_KEY", "MODELS"):
         assert any(made["ConfigMap"]["data"][ENV_PREFIX + name].startswith(path) for path in mounts.values())

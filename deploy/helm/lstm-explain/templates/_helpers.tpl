@@ -50,6 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- $_ := set $all "MODEL_SIGNERS" "/signers" }}
 {{- end }}
 {{- if .Values.provenance.receiptKeySecretName }}{{ $_ := set $all "RECEIPT_KEY" "/receipts/receipt.key" }}{{ end }}
+{{- if .Values.operations.existingClaim }}{{ $_ := set $all "OPERATIONS_FOLDER" "/operations" }}{{ end }}
 {{- if .Values.traces.enabled }}{{ $_ := set $all "TRACES" "true" }}{{ end }}
 {{- range $name, $value := .Values.settings }}
 {{- /* Numbers of values.yaml are floats, which would be written as 6.7e+07. */}}
