@@ -33,6 +33,7 @@ import lstm_explain_client as lx
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2, operation_pb2
 
 SENTENCE = "neither funny nor suspenseful nor particularly well-drawn"
+STUBS = (explanation_pb2, model_pb2, operation_pb2)
 WARM_UP = 20
 
 
@@ -236,7 +237,7 @@ def golden(folder: Path) -> Iterator[tuple[str, str]]:
     """Yields the name of each case and the error, which is empty if it passes."""
     for entry in json.loads((folder / "index.json").read_text()):
         kind = entry["message"].rsplit(".", 1)[1]
-        cls = next(getattr(stubs, kind) for stubs in (explanation_pb2, model_pb2, operation_pb2) if hasattr(stubs, kind))
+        cls = next(getattr(stubs, kind) for stubs in STUBS if hasattr(stubs, kind))
         encoded = (folder / f"{entry['name']}.bin").read_bytes()
         again = cls.FromString(encoded).SerializeToString(deterministic=True)
         yield f"golden/{entry['name']}", "" if again == encoded else f"{encoded.hex()} became {again.hex()}"

@@ -92,6 +92,11 @@ class OperationStatus:
         return self._message.attempts
 
     @property
+    def problem(self) -> str:
+        """Why there is no result, as a sentence; empty where it has one, has not ended, or was listed."""
+        return self._message.error.message
+
+    @property
     def created(self) -> datetime:
         return _moment(self._message.created_ms)
 

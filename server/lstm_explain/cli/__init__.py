@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assembles the command line, one file per command: inspect, explain, evaluate, calibrate, compile, batch,
-serve, health, verify.
+serve, health, verify, operations.
 
 Commands import the engine when they run, so that help and usage errors appear at once.
 """
@@ -25,6 +25,7 @@ from lstm_explain.cli.compile import compile as compile_model
 from lstm_explain.cli.evaluate import evaluate
 from lstm_explain.cli.explain import explain
 from lstm_explain.cli.inspect import inspect
+from lstm_explain.cli.operations import operations
 from lstm_explain.cli.options import NOT_POSSIBLE, OK, USAGE, fail
 from lstm_explain.cli.serve import health, serve
 from lstm_explain.cli.verify import verify
@@ -61,6 +62,7 @@ app.command(
 )(serve)
 app.command()(health)
 app.command()(verify)
+app.command()(operations)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
