@@ -77,7 +77,7 @@ PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "peers": lambda console, a, _: peers.run(console, seconds=a.seconds, python=a.captum),
     "pieces": lambda console, a, _: pieces.run(console),
     "service": lambda console, a, _: _service(console, a),
-    "first-minute": lambda console, _, __: first_minute.run(console),
+    "first-minute": lambda console, a, _: first_minute.run(console, quick=a.quick),
     "callers": lambda console, a, _: callers.run(console, quick=a.quick),
     "clients": lambda console, a, _: clients.run(console, calls=50 if a.quick else 300),
 }

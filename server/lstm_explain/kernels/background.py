@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles kernels in other processes, side by side, while this one answers without them (compilation.py).
 
-The processes write to the cache, at low priority. They end when this process has ended and nothing is left to compile,
-so that a short command leaves the cache filled for the next one.
+The processes write to the cache, at low priority, and end when nothing is left to compile, even where this process has
+ended before: so a short command leaves the cache filled for the next one. There are at most as many of them as
+processors, whoever starts them; those that are too many end at once, and their work is ordered again later.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from lstm_explain.kernels import cache_folder
@@ -28,10 +29,15 @@ MODE = "LSTM_EXPLAIN_KERNELS"  # see compilation.py
 MOST_PROCESSES = 4
 NICENESS = 10
 LENGTH_BYTES = 4  # of a message to such a process, before it
+IDLE_SECONDS = 1.0  # after which such a process ends
+SECONDS_BETWEEN_ORDERS = 5.0  # of the same kernel, where the process has ended without it
+
+Order = tuple[str, str, Any]  # module, name, signature; see `order`
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _most_processes() -> int:
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_PROCESSES, processors)
 
 
 class Compilers:
@@ -39,39 +45,39 @@ class Compilers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ordered: set[Any] = set()
+        self._orders: dict[str, subprocess.Popen[bytes] | None] = {}  # by what is ordered; None: done
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._done = 0
         self._start = 0.0
 
-    def order(self, module: str, name: str, signature: Any) -> None:
+    def order(self, order: Order) -> None:
         """See `order` below. Does nothing where the same was ordered before."""
-        key = (module, name, str(signature))
+        key = f"{order[0]} {order[1]} {order[2]}"
         with self._lock:
-            if key in self._ordered:
+            if key in self._orders:
                 return
-            if self._done == len(self._ordered):
+            if not any(self._orders.values()):
                 self._start = time.monotonic()
                 log.info("compiling kernels in the background; until they are ready, NumPy answers in their place")
-            self._ordered.add(key)
             try:
-                process = self._next_process()
+                process = self._orders[key] = self._next_process()
                 assert process.stdin is not None
-                message = pickle.dumps((module, name, signature))
+                message = pickle.dumps((key, order))
                 process.stdin.write(len(message).to_bytes(LENGTH_BYTES, "little") + message)
                 process.stdin.flush()
+            except BrokenPipeError:  # it has just ended: `_follow` does the rest
+                pass
             except OSError as error:
-                log.warning("%s is not compiled: %s", name, error)
-                self._done += 1
+                log.warning("kernels are not compiled: %s", error)
+                self._orders[key] = None
 
     def compiled(self) -> int:
         """See `compiled` below."""
         with self._lock:
-            return self._done if self._done == len(self._ordered) else 0
+            return 0 if any(self._orders.values()) else len(self._orders)
 
     def _next_process(self) -> subprocess.Popen[bytes]:
         """Returns a new process, as long as there are processors for more, else the one that has waited longest."""
-        if len(self._processes) < min(MOST_PROCESSES, _processors()):
+        if len(self._processes) < _most_processes():
             process = subprocess.Popen(
                 [sys.executable, "-m", __name__],
                 stdin=subprocess.PIPE,
@@ -87,23 +93,30 @@ class Compilers:
         return process
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
-        """Tells what has been compiled."""
+        """Tells what has been compiled, until the process ends."""
+        assert process.stdin is not None
         assert process.stdout is not None
         for line in process.stdout:
+            key, _, failed = line.decode().rstrip("\n").partition("\t")
             with self._lock:
-                self._done += 1
-                done, count, seconds = self._done, len(self._ordered), time.monotonic() - self._start
-            module, name, failed = line.decode().rstrip("\n").split(" ", 2)
-            what = f"{module.rpartition('.')[2]} {name}".strip()
-            log.warning("%s is not compiled: %s", what, failed) if failed else log.debug("compiled %s", what)
-            if done == count:
-                log.info("compiled %d kernels in %.1f s", done, seconds)
-            elif done % 5 == 0:
-                log.info("compiling kernels: %d of %d after %.1f s", done, count, seconds)
+                self._orders[key] = None
+                open_orders, count = sum(map(bool, self._orders.values())), len(self._orders)
+            module, name, _ = key.split(" ", 2)
+            what, seconds = f"{module.rpartition('.')[2]} {name}".strip(), time.monotonic() - self._start
+            if failed:
+                log.warning("the kernel %s is not compiled: %s", what, failed)
+            log.info("compiling kernels: %d of %d after %.1f s (%s)", count - open_orders, count, seconds, what)
+        process.wait()
         with self._lock:
-            if process in self._processes:
-                self._processes.remove(process)
-        log.warning("a process that compiles kernels has ended with code %d", process.wait())
+            self._processes.remove(process)
+            with suppress(OSError):
+                process.stdin.close()
+            left = [key for key, by in self._orders.items() if by is process]
+        if left:
+            time.sleep(SECONDS_BETWEEN_ORDERS)
+        with self._lock:
+            for key in left:
+                del self._orders[key]
 
 
 _compilers = Compilers()
@@ -112,7 +125,7 @@ os.register_at_fork(after_in_child=lambda: globals().update(_compilers=Compilers
 
 def order(module: str, name: str, signature: Any) -> None:
     """Has a kernel compiled for a signature in another process. name: "" for all of the module that declare theirs."""
-    _compilers.order(module, name, signature)
+    _compilers.order((module, name, signature))
 
 
 def compiled() -> int:
@@ -124,15 +137,30 @@ def _compile_what_is_asked() -> None:
     os.nice(NICENESS)
     messages: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read_all, args=(messages,), name="messages", daemon=True).start()
-    while message := messages.get():
-        module, name, signature = pickle.loads(message)
-        try:
-            _compile(module, name, signature)
-            said = ""
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}".splitlines()[0]
-        with suppress(OSError):  # where nobody listens any more
-            print(f"{module} {name} {said}", flush=True)
+    with ExitStack() as stack:
+        if not _takes_a_place(stack):
+            return
+        with suppress(Empty):
+            while message := messages.get(timeout=IDLE_SECONDS):
+                key, order = pickle.loads(message)
+                try:
+                    _compile(order)
+                    failed = ""
+                except Exception as error:
+                    failed = f"{type(error).__name__}: {error}".splitlines()[0]
+                with suppress(OSError):  # where nobody listens any more
+                    print(key, failed, sep="\t", flush=True)
+
+
+def _takes_a_place(stack: ExitStack) -> bool:
+    """Returns whether there is a processor for this process; the place is free again when the stack is closed."""
+    folder = cache_folder.folder_of(Path(__file__).resolve())
+    for place in range(_most_processes()):
+        with suppress(BlockingIOError):
+            if folder is not None:
+                stack.enter_context(cache_folder.locked(folder, f"place-{place}", wait=False))
+            return True
+    return False
 
 
 def _read_all(messages: SimpleQueue[bytes]) -> None:
@@ -142,12 +170,14 @@ def _read_all(messages: SimpleQueue[bytes]) -> None:
     messages.put(b"")
 
 
-def _compile(module: str, name: str, signature: Any) -> None:
+def _compile(order: Order) -> None:
+    module, name, signature = order
     loaded = import_module(module)
     if name:
         folder = cache_folder.folder_of(Path(str(loaded.__file__)).resolve())
-        # another process may be compiling the same: this one finds it in the cache then
-        with nullcontext() if folder is None else cache_folder.locked(folder, name):
+        with ExitStack() as stack:
+            if folder is not None:  # another process may be compiling the same: this one finds it in the cache then
+                stack.enter_context(cache_folder.locked(folder, name))
             getattr(loaded, name).compile(signature)
 
 

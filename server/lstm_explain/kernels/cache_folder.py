@@ -121,10 +121,12 @@ def folder_of(path: Path) -> Path | None:
 
 
 @contextmanager
-def locked(folder: Path, name: str = "index") -> Iterator[None]:
-    """Keeps other processes from doing the same thing in a folder of compiled kernels meanwhile."""
+def locked(folder: Path, name: str = "index", *, wait: bool = True) -> Iterator[None]:
+    """Keeps other processes from doing the same thing in a folder of compiled kernels meanwhile. Raises BlockingIOError
+    where another one does it and the caller does not wait.
+    """
     with (folder / f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
