@@ -165,6 +165,7 @@ class Server:
     def warm_up(self) -> None:
         """Loads every model and sends it a few requests. Raises lstm_explain.Error."""
         compile_time.listen()
+        log.info("loading the models in %s", self._settings.models)
         self._watchdog.start()
         if self._imports is not None:
             self._imports.clean()
