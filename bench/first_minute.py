@@ -93,7 +93,8 @@ def _processor(process: int) -> float:
 def run(console: Console, *, quick: bool) -> dict[str, Any]:
     """Return the figures by setting; quick: without `wait`, which takes minutes."""
     settings = SETTINGS[:1] if quick else SETTINGS
-    figures = {setting: _measure(setting) for setting in settings}
+    load = os.getloadavg()[0]
+    figures: dict[str, Any] = {setting: _measure(setting) for setting in settings}
     table = Table(
         "seconds",
         *settings,
@@ -104,4 +105,4 @@ def run(console: Console, *, quick: bool) -> dict[str, Any]:
         pairs = (figures[s]["seconds"][name] for s in settings)
         table.add_row(name, *("{:.2f} ({:.2f}), {:.2f} ({:.2f})".format(*first, *second) for first, second in pairs))
     console.print(table)
-    return figures
+    return {"load": load, **figures}

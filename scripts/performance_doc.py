@@ -219,6 +219,16 @@ def scans(figures: dict[str, Any]) -> str:
     )
 
 
+def first_minute(figures: dict[str, Any]) -> str:
+    found = figures["first-minute"]
+    settings = [name for name in ("background", "wait") if name in found]
+    rows = [["ready", *("{:.1f} ({:.1f})".format(*found[s]["ready_s"]) for s in settings)]]
+    for name in found[settings[0]]["seconds"]:
+        pairs = (found[s]["seconds"][name] for s in settings)
+        rows.append([name, *("{:.2f} ({:.2f}), {:.2f} ({:.2f})".format(*first, *second) for first, second in pairs)])
+    return f"{_table(['seconds', *settings], rows)}\n\nThe load average of the machine was {found['load']:.0f}."
+
+
 AGAINST = {
     "Captum InputXGradient": "gradient × input",
     "Captum IntegratedGradients, 50 steps": "integrated gradients, 50 steps",
@@ -241,6 +251,7 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "products": ("pieces", products),
     "service": ("service", service),
     "clients": ("clients", clients),
+    "first_minute": ("first-minute", first_minute),
 }
 
 
