@@ -120,7 +120,7 @@ class Claim:
             self._folder / END,
             End(int(code), message, field, digest, size, now, now + self._keep_seconds).encoded(),
         )
-        for part in (REQUEST, CANCEL, PROGRESS if code else CANCEL):
+        for part in (REQUEST, CANCEL):
             (self._folder / part).unlink(missing_ok=True)
 
     def release(self) -> None:
