@@ -75,6 +75,7 @@ def test_ended_operations_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     claim = claimed(kept, name)
     assert claim.begin() is None
     claim.finish(b"result")
+    assert kept.get(name, "ada").end is not None
     assert other.get(name, "ada").end is not None
     other.sweep()
     later = time.time() + 200
@@ -87,6 +88,10 @@ def test_ended_operations_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert other.add(facts(request_id="a"), REQUEST, free) == name
     assert kept.get(name, "ada").end is None
     assert kept.get(name, "ada").attempts.count == 0
+    claimed(other, name).finish(Failure(code_pb2.INTERNAL, "why"))
+    end = kept.get(name, "ada").end
+    assert end is not None
+    assert end.message == "why"
 
 
 def test_only_one_process_computes_an_operation(tmp_path: Path) -> None:
