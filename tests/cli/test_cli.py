@@ -338,3 +338,19 @@ def test_the_version_is_printed() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"lstm-explain {lx.__version__}\n")
     assert lx.__version__ == version("lstm-explain")
+
+
+def test_a_condition_leaves_samples_unexplained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["--text", "a great film", "--text", "a film"]
+    out = tmp_path / "r.npz"
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", "models/sentiment", *texts, "--condition", "probability > 0.5", "--out", str(out), "--json"])
+    assert ended.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    first, second = told["not_explained"]
+    assert (first, second.startswith("probability 0.")) == ("", True)
+    assert told["relevance/tokens"][1] == [None] * len(told["relevance/tokens"][1])
+    with np.load(out) as arrays:
+        assert arrays["not_explained"].tolist() == [first, second]
+        assert np.isfinite(arrays["relevance/tokens"][0]).all()
+    failed(mistake(capsys, "explain", "models/sentiment", *texts, "--condition", "often"), 2, "condition is 'often'")
