@@ -19,7 +19,7 @@ METHODS = [
     lx.IntegratedGradients(steps=3),
     lx.SmoothGrad(samples=3),
     lx.Occlusion(),
-    lx.ShapleySampling(permutations=2),
+    lx.ShapleySampling(permutations=2, exact_players=0),
     lx.ContextualDecomposition(),
 ]
 X = np.random.default_rng(0).standard_normal((2, 5, 4)).astype(np.float32)

@@ -36,6 +36,11 @@ type Request struct {
 	// Condition is what the prediction of a sample must meet to be explained, such as "probability > 0.8" or "class is
 	// positive and explained > 3". Other samples are only predicted; Result.NotExplained says why.
 	Condition string
+	// Groups asks for the relevance of groups of entries, which are the players of Occlusion and ShapleySampling.
+	Groups *Grouping
+	// Through lists the units that relevance passes through, by the name of an inner value as in Capture. That of other
+	// units is absorbed.
+	Through map[string][]int64
 	// ID identifies the answer in a stream. By default, it is the position of the request in the stream, from "0".
 	ID string
 }
@@ -73,6 +78,8 @@ type Result struct {
 	// NotExplained has one text per sample for a request with a condition: why it is not explained, or empty. The
 	// relevance and ledger of such a sample are NaN.
 	NotExplained []string
+	// Groups are those that the request asked for, with their relevance.
+	Groups GroupRelevance
 }
 
 // Ledger accounts for the explained value of every sample: explained = Inputs + InitialStates + Absorbed + Residual.
@@ -239,7 +246,8 @@ func (r Request) encode() (*pb.ExplainRequest, error) {
 		return nil, err
 	}
 	out := &pb.ExplainRequest{Model: r.Model, Version: r.Version, Inputs: inputs, Target: target, Capture: r.Capture,
-		Receipt: r.Receipt, Condition: r.Condition}
+		Receipt: r.Receipt, Condition: r.Condition, Groups: r.Groups.encode(),
+		Through: encodeThrough(r.Through)}
 	if out.Targets, err = encodeTargets(r.Targets); err != nil {
 		return nil, err
 	}
@@ -302,6 +310,7 @@ func decodeResult(response *pb.ExplainResponse) (*Result, error) {
 		ExplainedQuantity: response.GetExplainedQuantity(),
 		Receipt:           response.GetReceipt(),
 		NotExplained:      response.GetNotExplained(),
+		Groups:            r.groups(response.GetGroups()),
 	}
 	return out, r.err
 }

@@ -54,6 +54,8 @@ const (
 	Features Players = "features"
 	// Every feature of every time step.
 	Cells Players = "cells"
+	// The groups of the request, which take the place of any other units.
+	Groups Players = "groups"
 )
 
 var playersNumbers = map[Players]pb.Players{
@@ -61,6 +63,7 @@ var playersNumbers = map[Players]pb.Players{
 	Steps:    pb.Players_PLAYERS_STEPS,
 	Features: pb.Players_PLAYERS_FEATURES,
 	Cells:    pb.Players_PLAYERS_CELLS,
+	Groups:   pb.Players_PLAYERS_GROUPS,
 }
 
 // The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
@@ -328,7 +331,8 @@ func (m Occlusion) message(w *writer) *pb.Method {
 	return &pb.Method{Method: &pb.Method_Occlusion{Occlusion: body}}
 }
 
-// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
+// Shapley values, exact for few players and otherwise estimated over random permutations. Every second permutation is
+// the reverse of the previous one.
 type ShapleySampling struct {
 	// Number of permutations. The samples drawn from a background set share them, but each has at least four. Default:
 	// 25.
@@ -342,15 +346,27 @@ type ShapleySampling struct {
 	Over Players
 	// The background set whose samples absent players take their values from, instead of `baseline`.
 	Background *Background
+	// Permutations are added until no player of any sample has a larger standard error than this, in units of the
+	// explained value, or until there are `max_permutations`, which is a warning. Draws from a background set add an
+	// error of their own, which more permutations do not lower. Default: none, so that no permutations are added.
+	StandardError *float64
+	// Number of permutations at most, where `standard_error` is set. Default: 1000.
+	MaxPermutations *int32
+	// Up to this many players, the model scores every coalition (2 to the power of the number of players), and the
+	// values are exact. At most 13; 0 for never. Default: 10.
+	ExactPlayers *int32
 }
 
 func (m ShapleySampling) message(w *writer) *pb.Method {
 	body := &pb.ShapleySampling{
-		Permutations: m.Permutations,
-		Seed:         m.Seed,
-		Baseline:     w.tensors(m.Baseline, "method.shapley_sampling.baseline"),
-		Over:         number(w, playersNumbers, m.Over, "method.shapley_sampling.over"),
-		Background:   encodeBackground(m.Background, w),
+		Permutations:    m.Permutations,
+		Seed:            m.Seed,
+		Baseline:        w.tensors(m.Baseline, "method.shapley_sampling.baseline"),
+		Over:            number(w, playersNumbers, m.Over, "method.shapley_sampling.over"),
+		Background:      encodeBackground(m.Background, w),
+		StandardError:   m.StandardError,
+		MaxPermutations: m.MaxPermutations,
+		ExactPlayers:    m.ExactPlayers,
 	}
 	return &pb.Method{Method: &pb.Method_ShapleySampling{ShapleySampling: body}}
 }
@@ -481,11 +497,14 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 	case *pb.Method_ShapleySampling:
 		body := m.ShapleySampling
 		return ShapleySampling{
-			Permutations: body.Permutations,
-			Seed:         body.Seed,
-			Baseline:     r.tensors(body.GetBaseline()),
-			Over:         word(playersNumbers, body.GetOver()),
-			Background:   decodeBackground(body.GetBackground(), r),
+			Permutations:    body.Permutations,
+			Seed:            body.Seed,
+			Baseline:        r.tensors(body.GetBaseline()),
+			Over:            word(playersNumbers, body.GetOver()),
+			Background:      decodeBackground(body.GetBackground(), r),
+			StandardError:   body.StandardError,
+			MaxPermutations: body.MaxPermutations,
+			ExactPlayers:    body.ExactPlayers,
 		}
 	case *pb.Method_ContextualDecomposition:
 		body := m.ContextualDecomposition

@@ -147,6 +147,10 @@ func answerFor(response *pb.ExplainResponse, number int) (*pb.ExplainResponse, e
 		Receipt:           response.GetReceipt(),
 		NotExplained:      own.GetNotExplained(),
 	}
+	if groups := response.GetGroups(); groups != nil {
+		one.Groups = &pb.GroupAnswer{Relevance: parts(groups.GetRelevance()), Names: groups.GetNames(),
+			Steps: groups.GetSteps(), StandardError: parts(groups.GetStandardError())}
+	}
 	if number == 0 {
 		one.Outputs, one.Tokens = response.GetOutputs(), response.GetTokens()
 	}

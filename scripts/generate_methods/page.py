@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from scripts.generate_methods.description import Description, Enum, Field, Record
 from scripts.generate_methods.text import HEADER, joined
 
+NOT_OFFERED = ("groups",)  # the form cannot divide the input into groups
 PATH = "server/lstm_explain/serving/web/static/method_table.js"
 
 
@@ -79,6 +80,8 @@ def _choice(field: Field, enums: tuple[Enum, ...]) -> Iterator[str]:
     yield '        kind: "choice",'
     yield "        options: ["
     for choice in enum.choices:
+        if choice.word in NOT_OFFERED:
+            continue
         yield f"          [{_quoted(choice.wire)}, {_quoted(field.about.choices[choice.word])}],"
     yield "        ],"
     yield "      },"

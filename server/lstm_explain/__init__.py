@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TargetError,
         UnsupportedOperator,
     )
+    from lstm_explain.grouping import ChangePoints, Groups
     from lstm_explain.ledger import Ledger
     from lstm_explain.measure import Measure
     from lstm_explain.methods import (
@@ -59,6 +60,7 @@ __all__ = [
     "Axes",
     "Background",
     "Calibration",
+    "ChangePoints",
     "Composite",
     "Condition",
     "ContextualDecomposition",
@@ -72,6 +74,7 @@ __all__ = [
     "Gradient",
     "GradientShap",
     "GradientTimesInput",
+    "Groups",
     "InputError",
     "IntegratedGradients",
     "Ledger",
@@ -118,6 +121,7 @@ _MODULES = {
         "TargetError",
         "UnsupportedOperator",
     ],
+    "grouping": ["ChangePoints", "Groups"],
     "ledger": ["Ledger"],
     "measure": ["Measure"],
     "program.axes": ["Axes"],

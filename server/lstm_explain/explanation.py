@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import InputError
+from lstm_explain.grouping import Grouping, GroupRelevance
 from lstm_explain.inputs import TensorSpec
 from lstm_explain.labels import Labels
 from lstm_explain.ledger import Ledger
@@ -41,6 +42,8 @@ class Explanation(Shown):
     explained_quantity: how `explained` relates to the target's output. "output": the output itself; "logit" or "score":
         the value before its Softmax or Sigmoid, or before its LogSoftmax, Exp or Softplus; "probability": the output
         as a probability; "margin": see Counterfactual.
+    captured_axes: by captured value, where samples and time steps lie, as far as that is known.
+    groups: by input, the groups that were asked for and their relevance.
     steps_used: [batch], for IntegratedGradients the points on the line of each sample, for Counterfactual how often the
         model ran; otherwise None.
     not_explained: for an explanation with a condition, one text per sample: why it is not explained, or empty. The
@@ -65,6 +68,8 @@ class Explanation(Shown):
     inputs: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     tokens: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     axes: Mapping[str, Axes] = field(default_factory=dict)
+    groups: dict[str, GroupRelevance] = field(default_factory=dict)
+    captured_axes: Mapping[str, Axes] = field(default_factory=dict)
     labels: Labels = Labels()  # noqa: RUF009 - frozen
     not_explained: tuple[str, ...] = ()
 
@@ -78,6 +83,14 @@ class Explanation(Shown):
         """This explanation, with what its pictures show besides the numbers."""
         self.inputs = {name: array for name, array in inputs.items() if name not in tokens} if tokens else inputs
         self.tokens, self.axes, self.labels = tokens, axes, labels
+        return self
+
+    def grouped(self, grouping: Grouping) -> Explanation:
+        """This explanation, with the relevance of groups of entries."""
+        self.groups = {
+            name: groups.relevance(self.relevance[name], self.standard_error.get(name))
+            for name, groups in grouping.items()
+        }
         return self
 
     @property

@@ -17,7 +17,8 @@ from lstm_explain.kernels import reductions
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Array | str | list[str]]
-Tokenizer = Callable[[Array], tuple[Array, Array]]  # texts [batch] to ids and tokens, both [batch, steps]
+# Texts [batch] to ids and tokens, both [batch, steps]. A method `word_numbers` may return the word of each token.
+Tokenizer = Callable[[Array], tuple[Array, Array]]
 ALIGNMENT = 16  # bytes; the alignment of malloc
 
 
@@ -44,13 +45,31 @@ def with_ids(inputs: Inputs | Any, tokenizers: Mapping[str, Tokenizer]) -> tuple
     arrays: dict[str, Any] = dict(inputs)
     tokens: dict[str, Array] = {}
     for name, tokenizer in tokenizers.items():
-        texts = arrays.get(name)
-        if isinstance(texts, np.ndarray):
-            texts = texts.tolist() if texts.dtype.kind in "OU" else None
-        texts = [texts] if isinstance(texts, str) else texts
-        if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
-            arrays[name], tokens[name] = tokenizer(np.array(texts, object))
+        texts = _texts(arrays.get(name))
+        if texts is not None:
+            arrays[name], tokens[name] = tokenizer(texts)
     return arrays, tokens
+
+
+def _texts(given: Any) -> Array | None:
+    """Returns the texts as an array [batch]; None where these are no texts."""
+    if isinstance(given, np.ndarray):
+        given = given.tolist() if given.dtype.kind in "OU" else None
+    given = [given] if isinstance(given, str) else given
+    fits = isinstance(given, list) and given and all(isinstance(text, str) for text in given)
+    return np.array(given, object) if fits else None
+
+
+def word_numbers(inputs: Inputs, tokenizers: Mapping[str, Tokenizer]) -> dict[str, Array]:
+    """Returns the number of the word of each token, -1 for padding, [batch, steps], by input that is given as text and
+    whose tokenizer knows words.
+    """
+    found = {}
+    for name, tokenizer in tokenizers.items():
+        texts, number = _texts(inputs.get(name)), getattr(tokenizer, "word_numbers", None)
+        if texts is not None and number is not None:
+            found[name] = number(texts)
+    return found
 
 
 def check_inputs(

@@ -12,7 +12,8 @@ class Labels:
     """model, version: empty for a model that was not loaded from a model's folder.
 
     classes, features: by output or input, the names of the entries of its last axis. units: by output or input, one for
-    all entries, or one for each entry of the last axis.
+    all entries, or one for each entry of the last axis. feature_groups: by input, the features of each group, by the
+    group's name.
     """
 
     model: str = ""
@@ -20,3 +21,4 @@ class Labels:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     features: Mapping[str, Sequence[str]] = field(default_factory=dict)
     units: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    feature_groups: Mapping[str, Mapping[str, Sequence[str | int]]] = field(default_factory=dict)

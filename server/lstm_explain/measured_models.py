@@ -54,13 +54,13 @@ class MeasuredModels:
 
         A given reference is a constant of the question: the ledger has its share among what is absorbed.
         """
-        method, output, _, (target,), capture = question
+        method, output, _, (target,), capture, groups, through = question
         model, inputs, own, place = self._placed(inputs, target, output)
         measure, name = target.measure, own.output
         assert measure is not None
         assert name is not None
         try:
-            found: Explanation = model.explain(inputs, method, own, capture)
+            found: Explanation = model.explain(inputs, method, own, capture, groups=groups, through=dict(through))
         except InputError as error:
             if not error.field.startswith(f"inputs.{GIVEN}"):
                 raise

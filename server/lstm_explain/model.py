@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,8 @@ from lstm_explain.explanation import Explanation, Explanations, explanation_of, 
 from lstm_explain.footprint import Footprint
 from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
-from lstm_explain.inputs import Inputs, TensorSpec, Tokenizer, check_inputs, described, with_ids
+from lstm_explain.grouping import NO_GROUPS, Grouping, Groups
+from lstm_explain.inputs import Inputs, TensorSpec, Tokenizer, check_inputs, described, with_ids, word_numbers
 from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.labels import Labels
 from lstm_explain.measured_models import MeasuredModels
@@ -35,26 +37,21 @@ from lstm_explain.program.explained_values import ExplainedValues
 from lstm_explain.program.gated_inputs import gated_inputs, warnings_of
 from lstm_explain.program.head import Head
 from lstm_explain.program.precision import Precision
-from lstm_explain.program.program import Program
 from lstm_explain.program.report import NodeReport, Report, report
+from lstm_explain.program.routes import Routes
+from lstm_explain.program.through import Through, as_through
+from lstm_explain.program.views import captured_axes
 from lstm_explain.progress import Report as ProgressReport
 from lstm_explain.progress import expect_targets, metered
 from lstm_explain.runner.dispatch import explain_by_runs, resolve_method
+from lstm_explain.runner.groups import find_groups, words_of
 from lstm_explain.runner.model_runner import ExplainTask, ModelRunner
 from lstm_explain.target import Target, as_target
 from lstm_explain.target_sets import TargetLike, as_targets, each_target
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, npt.NDArray[Any]]
-MOST_ROUTES = 64  # from methods, whose parameters callers choose freely, and targets to programs
-
-
-class Route(NamedTuple):
-    """How a method explains an output. notes: for inputs that receive no relevance under the method."""
-
-    output: str
-    program: Program
-    notes: tuple[str, ...]
+NOWHERE: Mapping[str, Sequence[int]] = MappingProxyType({})
 
 
 class Model:
@@ -80,7 +77,7 @@ class Model:
         self.labels = Labels()
         self.tokenizers: Mapping[str, Tokenizer] = {}
         self._precision = Precision(self._engine, self._runner.axes, single=single)
-        self._routes: dict[Hashable, Route] = {}
+        self._routes = Routes(self._engine, self._explained_values, self._precision, self._gated)
         self.footprint = Footprint(self)
         self._measured = MeasuredModels(self)
 
@@ -172,6 +169,8 @@ class Model:
         capture: Sequence[str] = (),
         progress: ProgressReport | None = None,
         condition: Condition | Clause | str | None = None,
+        groups: Groups | Grouping | None = None,
+        through: Mapping[str, Sequence[int]] = NOWHERE,
     ) -> Explanation:
         """Returns the relevance of every input element for the target.
 
@@ -182,24 +181,32 @@ class Model:
         `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`, `.forget_gate` and `.output_gate`, step by step in the
         shape of its output Y. progress: called again and again, in this thread, with how often the model has run and
         how often it is now expected to; not for methods that are one pass. What it raises ends the explanation.
-        condition: what a sample's prediction must meet to be explained, such as "probability > 0.8".
-        Raises InputError, TargetError, MethodError, UnsupportedOperator.
+        condition: what a sample's prediction must meet to be explained, such as "probability > 0.8". groups: entries
+        that belong together, such as `Groups(window=24)`: they are the players of Occlusion and ShapleySampling, and
+        sums under other methods. through: by inner value or view, the units on its last axis that relevance passes
+        through; that of other units is absorbed (docs/neurons.md). Raises InputError, TargetError, MethodError,
+        UnsupportedOperator.
         """
         if progress is not None:
             with metered(progress):
-                return self.explain(inputs, method, target, capture, condition=condition)
+                return self.explain(inputs, method, target, capture, None, condition, groups, through)
         if condition:
-            return self.explain_many(inputs, method, (target,), capture, condition=condition)[0]
+            return self.explain_many(inputs, method, (target,), capture, None, condition, groups, through)[0]
         method = method_from_name(method) if isinstance(method, str) else method
         if not isinstance(target, Target):
             target = as_target(target, self.outputs, self.labels.classes)
         arrays, tokens = with_ids(inputs, self.tokenizers)
         checked = self._checked(arrays, method)
-        route = None if capture or target.measure else self._route(method, target)
+        grouping = self._grouping(groups, inputs, checked, tokens)
+        if grouping:
+            method = method.over_groups()
+        chosen = as_through(through)
+        special = capture or target.measure or grouping or chosen
+        route = None if special else self._routes.find(method, target)
         if route is None:
-            output, head = self._explained_values.of(method, target, capture)
-            answers = self._answers(checked, Question(method, output, head, (target,), capture))
-            return answers[0].labelled(checked, tokens, self.axes, self.labels)
+            output, head = self._explained_values.of(method, target, capture, chosen)
+            (found,) = self._answers(checked, Question(method, output, head, (target,), capture, grouping, chosen))
+            return found.grouped(grouping).labelled(checked, tokens, self.axes, self.labels)
         output, program, notes = route
         # values that overflow are computed again in float64, or refused
         with flush_to_zero(), np.errstate(all="ignore"):
@@ -211,20 +218,6 @@ class Model:
             explanation = self._explanation(answer, method, target, output, notes)
             return explanation.labelled(checked, tokens, self.axes, self.labels)
 
-    def _route(self, method: Method, target: Target) -> Route | None:
-        """Returns None where one backward pass is not enough."""
-        try:
-            key = (method, target.output, target.pre_activation)
-            known = self._routes.get(key)
-        except (AttributeError, TypeError):  # not a Target, or a method that holds arrays and so has no hash
-            return None
-        if known is None and method.propagates and not self._precision.starts_in_double(method):
-            output, head = self._explained_values.of(method, target)
-            if len(self._routes) >= MOST_ROUTES:
-                self._routes.clear()
-            known = self._routes[key] = Route(output, self._engine.program(head, method), self._gated(method, output))
-        return known
-
     def explain_many(
         self,
         inputs: Inputs,
@@ -233,37 +226,55 @@ class Model:
         capture: Sequence[str] = (),
         progress: ProgressReport | None = None,
         condition: Condition | Clause | str | None = None,
+        groups: Groups | Grouping | None = None,
+        through: Mapping[str, Sequence[int]] = NOWHERE,
     ) -> Explanations:
         """Does the same as `explain` for several targets, in one forward pass and one backward pass. targets: as for
         `explain`, and Every for an axis; or text such as "every class", "steps 0,6,23" or "logits:0; logits:2".
         """
         if progress is not None:
             with metered(progress):
-                return self.explain_many(inputs, method, targets, capture, condition=condition)
+                return self.explain_many(inputs, method, targets, capture, None, condition, groups, through)
         method = method_from_name(method) if isinstance(method, str) else method
         arrays, tokens = with_ids(inputs, self.tokenizers)
         checked = self._checked(arrays, method)
+        grouping = self._grouping(groups, inputs, checked, tokens)
+        if grouping:
+            method = method.over_groups()
         passes: Passes = {}
-        given = as_targets(targets, self.outputs, self.labels.classes)
-        targets = each_target(given, lambda t: self._output(checked, method, t, capture, passes))
+        chosen = as_through(through)
+        sets = as_targets(targets, self.outputs, self.labels.classes)
+        targets = each_target(sets, lambda t: self._output(checked, method, t, capture, passes, chosen))
         required = as_condition(condition)
-        explain = self.explain_targets if required is None else functools.partial(explain_where, self, required)
-        found = Explanations(explain(checked, method, targets, capture, passes))
+        if required is None:
+            found = Explanations(self.explain_targets(checked, method, targets, capture, passes, grouping, chosen))
+        elif grouping or chosen:
+            given = "groups" if grouping else "through"
+            raise InputError(f"{given} and a condition exclude each other", field=given)
+        else:
+            found = Explanations(explain_where(self, required, checked, method, targets, capture, passes))
         return found.labelled(checked, tokens, self.axes, self.labels)
 
     def explain_targets(
-        self, checked: Arrays, method: Method, targets: Sequence[Target], capture: Sequence[str], passes: Passes
+        self,
+        checked: Arrays,
+        method: Method,
+        targets: Sequence[Target],
+        capture: Sequence[str],
+        passes: Passes,
+        grouping: Grouping = NO_GROUPS,
+        through: Through = (),
     ) -> list[Explanation]:
         """Returns an explanation per target of checked inputs. passes: earlier forward passes on these."""
         expect_targets(len(targets))
         at: dict[tuple[str, Head], list[int]] = {}  # targets at which one backward pass can begin
         for number, target in enumerate(targets):
-            at.setdefault(self._explained_values.of(method, target, capture), []).append(number)
+            at.setdefault(self._explained_values.of(method, target, capture, through), []).append(number)
         explanations: dict[int, Explanation] = {}
         for (output, head), numbers in at.items():
-            question = Question(method, output, head, [targets[n] for n in numbers], capture)
+            question = Question(method, output, head, [targets[n] for n in numbers], capture, grouping, through)
             explanations |= zip(numbers, self._answers(checked, question, passes), strict=True)
-        return [explanations[number] for number in range(len(targets))]
+        return [explanations[number].grouped(grouping) for number in range(len(targets))]
 
     def task(self, checked: Arrays, method: Method, target: Target) -> ExplainTask:
         """Returns the question as methods with many runs receive it. checked: inputs."""
@@ -272,14 +283,31 @@ class Model:
             return self._measured.task(checked, method, target, output)
         return ExplainTask(self._runner, checked, output, head, target)
 
+    def _grouping(
+        self, groups: Groups | Grouping | None, inputs: Inputs, checked: Arrays, tokens: Mapping[str, Array]
+    ) -> Grouping:
+        """Returns the groups of every input; none where the caller asks for none. inputs: as given."""
+        if not isinstance(groups, Groups):
+            return groups or NO_GROUPS
+        words = words_of(word_numbers(inputs, self.tokenizers), tokens) if groups.words else {}
+        return find_groups(groups, checked, self.axes, self.labels, words)
+
     def _output(
-        self, checked: Arrays, method: Method, target: Target, capture: Sequence[str], passes: Passes
+        self,
+        checked: Arrays,
+        method: Method,
+        target: Target,
+        capture: Sequence[str],
+        passes: Passes,
+        through: Through,
     ) -> tuple[str, Array]:
         """Returns the name and value of the target's output. passes: the function may add a forward pass."""
-        output, head = self._explained_values.of(method, target, capture)
+        output, head = self._explained_values.of(method, target, capture, through)
         with flush_to_zero(), np.errstate(all="ignore"):
             if method.propagates and not self._precision.starts_in_double(method):
-                return output, self._engine.values(checked, Question(method, output, head, (), capture), passes)[output]
+                return output, self._engine.values(
+                    checked, Question(method, output, head, (), capture, through=through), passes
+                )[output]
             return output, self._runner.predict(checked, head)[output]
 
     def explained(self, method: Method, target: Target) -> tuple[str, Head]:
@@ -294,7 +322,7 @@ class Model:
 
     def _answers(self, checked: Arrays, question: Question, passes: Passes | None = None) -> list[Explanation]:
         """Returns an explanation for each target of the question. passes: see `_each`."""
-        method, output, _, targets, capture = question
+        method, output, _, targets, capture, groups, _ = question
         if not question.plain:
             return self._measured.explain(checked, question, self._answers)
         if method.propagates:
@@ -305,9 +333,9 @@ class Model:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
         if isinstance(method, BaselineMethod):
             method = method.with_background(self.background)
-        explanations = []
+        explanations, numbers = [], {name: own.numbers for name, own in groups.items()}
         for target in targets:
-            task = self.task(checked, method, target)
+            task = replace(self.task(checked, method, target), groups=numbers)
             with flush_to_zero(), np.errstate(all="ignore"), shapes_agree():
                 answer = explain_by_runs(task, method)
                 explanations.append(self._explanation(answer, resolve_method(task, method), target, output, ()))
@@ -331,7 +359,12 @@ class Model:
         if notes:
             answer.notes = (*answer.notes, *notes)
         single = self._precision.single and method.propagates
-        return explanation_of(answer, self.outputs, method, target, output, single=single)
+        found = explanation_of(answer, self.outputs, method, target, output, single=single)
+        cells, layouts = self._engine.cells, answer.layouts
+        found.captured_axes = {
+            name: captured_axes(name, array.shape, cells, layouts.get(name)) for name, array in found.captured.items()
+        }
+        return found
 
     @property
     def engine(self) -> Engine:

@@ -10,7 +10,7 @@ from lstm_explain_client import AsyncClient, Client, InvalidRequest, Request
 from tests.client.conftest import Case, Server
 
 PERMUTATIONS = 5_000  # half a second or more: the first report comes after a tenth of it
-LONG = {"method": "shapley_sampling", "parameters": {"permutations": PERMUTATIONS}}
+LONG = {"method": "shapley_sampling", "parameters": {"permutations": PERMUTATIONS, "exact_players": 0}}
 
 
 class Seen(list[tuple[int, int]]):

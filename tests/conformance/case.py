@@ -18,7 +18,10 @@ Score = Callable[[Array], Array]  # x to what is explained, [batch]
 PATIENCE = 20_000  # milliseconds, for a machine with much else to do
 # Of the largest number expected. float32 keeps seven digits; the way back loses some.
 RELATIVE = 1e-5
-HEAVY = {"name": "shapley_sampling", "parameters": {"permutations": 8000}}  # several seconds of work
+HEAVY = {
+    "name": "shapley_sampling",
+    "parameters": {"permutations": 8000, "exact_players": 0},
+}  # several seconds of work
 LRP = {"name": "lrp", "parameters": {"product_rule": "all", "epsilon": 0.001, "bias_factor": 0.0}}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tests.conformance.case import Case
 from tests.conformance.condition_cases import condition_cases
+from tests.conformance.group_cases import group_cases
 from tests.conformance.measure_cases import measure_cases, path_cases
 from tests.conformance.method_cases import method_cases, target_cases
 from tests.conformance.propagation_cases import (
@@ -29,6 +30,7 @@ def every() -> Iterator[Case]:
     yield from target_set_cases()
     yield from measure_cases()
     yield from path_cases()
+    yield from group_cases()
     yield from text_cases()
     yield from capture_cases()
     yield from receipt_cases()

@@ -5,6 +5,7 @@ look up.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,11 +263,13 @@ def test_neither_the_batch_nor_the_size_of_a_pass_changes_answers(method: lx.Met
         check_same(e.relevance["x"][:, 0], together.relevance["x"][:, b], 1e-4)
 
 
-@pytest.mark.parametrize("method", [lx.SmoothGrad(seed=1), lx.ShapleySampling(3, seed=1)], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [lx.SmoothGrad(seed=1), lx.ShapleySampling(3, seed=1, exact_players=0)], ids=lambda m: m.name
+)
 def test_another_seed_gives_another_answer(method: Any) -> None:
     _, feeds, model = lstm()
     one = model.explain(feeds, method, lx.Target(index=0)).relevance["x"]
-    other = model.explain(feeds, type(method)(seed=2), lx.Target(index=0)).relevance["x"]
+    other = model.explain(feeds, replace(method, seed=2), lx.Target(index=0)).relevance["x"]
     assert np.abs(one - other).max() > 0
 
 

@@ -160,13 +160,13 @@ def test_shapley_values_are_those_of_the_definition(monkeypatch: Any) -> None:
     """Exactly over all 720 orders; within the reported error over 60 sampled orders; complete in both cases."""
     _, feeds, model = made()
     expected = enumerated(model, feeds)
-    few = model.explain(feeds, lx.ShapleySampling(60), lx.Target(index=1))
+    few = model.explain(feeds, lx.ShapleySampling(60, exact_players=0), lx.Target(index=1))
     error = np.linalg.norm(few.standard_error["x"], axis=2) * math.sqrt(2)  # of the sum of two equal cells
     assert (np.abs(few.relevance["x"].sum(axis=2) - expected) <= 4 * error + 1e-6).all()
     assert (np.abs(few.ledger.residual) < 1e-5).all()
     every = np.array(list(itertools.permutations(range(T))))
     monkeypatch.setattr("lstm_explain.methods.shapley_sampling.draw_orders", lambda players, count, seed: every)
-    exact = model.explain(feeds, lx.ShapleySampling(720), lx.Target(index=1))
+    exact = model.explain(feeds, lx.ShapleySampling(720, exact_players=0), lx.Target(index=1))
     np.testing.assert_allclose(exact.relevance["x"].sum(axis=2), expected, atol=1e-5)
 
 
@@ -180,7 +180,7 @@ def test_where_nothing_interacts_every_order_is_exact(over: Any) -> None:
     y = g.op("ReduceSum", [g.op("Mul", [x, g.constant(w, "w")]), g.ints(1, 2)], keepdims=0)
     model = lx.load(g.model(y, ["B"], rename="y"))
     feeds = {"x": rng.normal(size=(2, 4, 2)).astype(np.float32)}
-    e = model.explain(feeds, lx.ShapleySampling(5, over=over, baseline=0.25))
+    e = model.explain(feeds, lx.ShapleySampling(5, over=over, baseline=0.25, exact_players=0))
     parts = w * (feeds["x"] - 0.25)
     axis = {"steps": (2,), "features": (1,), "cells": ()}[over]
     np.testing.assert_allclose(e.relevance["x"].sum(axis=axis), parts.sum(axis=axis), atol=1e-5)

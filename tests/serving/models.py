@@ -94,6 +94,8 @@ def fill(root: Path) -> None:
     write_version(root, "lstm", lstm(0), 1)
     write_version(root, "lstm", lstm(1), 2)
     onnx.save(lstm(2), str(root / "bare.onnx"))
+    named = "features: {x: [rain, wind, sun, snow]}\nfeature_groups: {x: {wet: [rain, snow]}}\n"
+    write_version(root, "grouped", lstm(1), 1, named)
     text = "description: four words\ntokenizer: {file: tokenizer.json, input: tokens}\n"
     classes = "classes: {logits: [bad, fair, good]}\nmethod: {name: lrp, epsilon: 0.01}\n"
     write_tokenizer(write_version(root, "words", words(), 1, text + classes))

@@ -100,6 +100,7 @@ def test_occlusion_fill_and_shapley_players(channel: grpc.Channel, engine: lx.Mo
     response = stub(channel).Explain(request(method=method_pb2.Method(shapley_sampling=players)))
     expected = engine.explain({"x": sequence()}, lx.ShapleySampling(permutations=6, seed=3, over="features"))
     same(response, expected)
+    players.max_permutations, players.exact_players = 1000, 10  # the defaults
     assert response.method.shapley_sampling == players
     assert [tensor.name for tensor in response.standard_error] == ["x"]
     np.testing.assert_array_equal(array_of(response.standard_error[0]), expected.standard_error["x"])

@@ -54,6 +54,22 @@ lx::TargetSet build_target_set(const json& said) {
   return out;
 }
 
+lx::Groups build_groups(const json& said) {
+  lx::Groups out;
+  out.window = said.value("window", 0);
+  out.words = said.value("words", false);
+  if (said.contains("change_points")) {
+    const json& cuts = said["change_points"];
+    out.change_points.emplace();
+    if (cuts.contains("segments")) out.change_points->segments = cuts["segments"].get<std::int32_t>();
+    if (cuts.contains("penalty")) out.change_points->penalty = cuts["penalty"].get<double>();
+  }
+  for (const json& group : said.value("features", json::array())) {
+    out.features.push_back({group.at("name"), group.value("input", ""), group.at("features")});
+  }
+  return out;
+}
+
 }  // namespace
 
 lx::Target build_target(const json& said) {
@@ -138,6 +154,8 @@ lx::Request build_request(const json& said, const std::string& id) {
   out.capture = said.value("capture", std::vector<std::string>{});
   out.receipt = said.value("receipt", false);
   out.condition = said.value("condition", "");
+  out.through = said.value("through", std::map<std::string, std::vector<std::int64_t>>{});
+  if (said.contains("groups")) out.groups = build_groups(said["groups"]);
   out.id = id;
   return out;
 }

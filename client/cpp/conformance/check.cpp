@@ -56,6 +56,14 @@ void check_tensors(const std::string& where, const lx::Tensors& actual, const js
   }
 }
 
+void check_groups(const lx::GroupRelevance& actual, const json& expected) {
+  if (expected.contains("relevance")) check_tensors("groups.relevance", actual.relevance, expected["relevance"]);
+  if (expected.contains("names")) check_tensors("groups.names", actual.names, expected["names"]);
+  if (expected.contains("steps")) check_tensors("groups.steps", actual.steps, expected["steps"]);
+  if (expected.contains("standard_error"))
+    check_tensors("groups.standard_error", actual.standard_error, expected["standard_error"]);
+}
+
 void check_ledger(const lx::Result& actual, const json& expected) {
   const lx::Ledger& ledger = actual.ledger;
   if (expected.contains("inputs")) check_batch("ledger.inputs", ledger.inputs, expected["inputs"]);
@@ -107,6 +115,7 @@ void check_result(const lx::Result& actual, const json& expected) {
   if (expected.contains("outputs")) check_tensors("outputs", actual.outputs, expected["outputs"]);
   if (expected.contains("captured")) check_tensors("captured", actual.captured, expected["captured"]);
   if (expected.contains("tokens")) check_tensors("tokens", actual.tokens, expected["tokens"]);
+  if (expected.contains("groups")) check_groups(actual.groups, expected["groups"]);
   if (expected.contains("warnings")) check_warnings(actual.warnings, expected["warnings"]);
   if (expected.contains("explained_quantity"))
     check_same("explained_quantity", actual.explained_quantity, expected["explained_quantity"]);

@@ -55,6 +55,9 @@ void fields(lstm_explain::ShapleySampling& m, F f) {
   f("seed", m.seed);
   f("baseline", m.baseline);
   f("over", m.over);
+  f("standard_error", m.standard_error);
+  f("max_permutations", m.max_permutations);
+  f("exact_players", m.exact_players);
 }
 
 template <class F>
@@ -97,6 +100,6 @@ inline const std::vector<std::string> WORDS<lstm_explain::ProductRule> = {"", "a
 template <>
 inline const std::vector<std::string> WORDS<lstm_explain::Quantity> = {"", "score", "probability"};
 template <>
-inline const std::vector<std::string> WORDS<lstm_explain::Players> = {"", "steps", "features", "cells"};
+inline const std::vector<std::string> WORDS<lstm_explain::Players> = {"", "steps", "features", "cells", "groups"};
 
 }  // namespace conformance

@@ -53,6 +53,10 @@ v1::ExplainResponse alone(const v1::ExplainResponse& message, int number) {
   *out.mutable_steps_used() = own.steps_used();
   *out.mutable_not_explained() = own.not_explained();
   out.clear_targets();
+  if (out.has_groups()) {
+    cut(out.mutable_groups()->mutable_relevance());
+    cut(out.mutable_groups()->mutable_standard_error());
+  }
   return out;
 }
 

@@ -176,6 +176,9 @@ struct MethodEncoder {
     encode(m.baseline, "method.shapley_sampling.baseline", body->mutable_baseline());
     if (m.over) body->set_over(static_cast<v1::Players>(*m.over));
     if (m.background) encode_background(*m.background, body->mutable_background());
+    if (m.standard_error) body->set_standard_error(*m.standard_error);
+    if (m.max_permutations) body->set_max_permutations(*m.max_permutations);
+    if (m.exact_players) body->set_exact_players(*m.exact_players);
   }
 
   void operator()(const ContextualDecomposition& m) const {
@@ -249,6 +252,9 @@ ShapleySampling decode_shapley_sampling(const v1::ShapleySampling& m) {
   out.baseline = decode_all(m.baseline());
   out.over = chosen<Players>(m.over());
   if (m.has_background()) out.background = decode_background(m.background());
+  if (m.has_standard_error()) out.standard_error = m.standard_error();
+  if (m.has_max_permutations()) out.max_permutations = m.max_permutations();
+  if (m.has_exact_players()) out.exact_players = m.exact_players();
   return out;
 }
 

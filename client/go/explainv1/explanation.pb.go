@@ -479,6 +479,451 @@ func (x *Every) GetEntries() []int64 {
 	return nil
 }
 
+// Divides the inputs into groups of entries that belong together, such as days of hourly steps. Every entry belongs to
+// one group of its input. The answer contains the relevance of each group: the groups are the players of Occlusion and
+// ShapleySampling, and under other methods the sums over their entries.
+type Groups struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The features that belong together. Those of an input that are in no group form a group by themselves. If empty, all
+	// features.
+	Features []*FeatureGroup `protobuf:"bytes,1,rep,name=features,proto3" json:"features,omitempty"`
+	// Uses the feature groups of the model (`feature_groups` in model.yaml). Cannot be combined with `features`.
+	ModelFeatures bool `protobuf:"varint,2,opt,name=model_features,json=modelFeatures,proto3" json:"model_features,omitempty"`
+	// The steps that belong together. If unset, all steps.
+	//
+	// Types that are valid to be assigned to Steps:
+	//
+	//	*Groups_Window
+	//	*Groups_Words
+	//	*Groups_ChangePoints
+	Steps         isGroups_Steps `protobuf_oneof:"steps"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Groups) Reset() {
+	*x = Groups{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Groups) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Groups) ProtoMessage() {}
+
+func (x *Groups) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Groups.ProtoReflect.Descriptor instead.
+func (*Groups) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Groups) GetFeatures() []*FeatureGroup {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+func (x *Groups) GetModelFeatures() bool {
+	if x != nil {
+		return x.ModelFeatures
+	}
+	return false
+}
+
+func (x *Groups) GetSteps() isGroups_Steps {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Groups) GetWindow() int32 {
+	if x != nil {
+		if x, ok := x.Steps.(*Groups_Window); ok {
+			return x.Window
+		}
+	}
+	return 0
+}
+
+func (x *Groups) GetWords() bool {
+	if x != nil {
+		if x, ok := x.Steps.(*Groups_Words); ok {
+			return x.Words
+		}
+	}
+	return false
+}
+
+func (x *Groups) GetChangePoints() *ChangePoints {
+	if x != nil {
+		if x, ok := x.Steps.(*Groups_ChangePoints); ok {
+			return x.ChangePoints
+		}
+	}
+	return nil
+}
+
+type isGroups_Steps interface {
+	isGroups_Steps()
+}
+
+type Groups_Window struct {
+	// This many consecutive steps, from the first step on; the last group may have fewer. At least 1.
+	Window int32 `protobuf:"varint,3,opt,name=window,proto3,oneof"`
+}
+
+type Groups_Words struct {
+	// The tokens of a word, in inputs sent as text, as the tokenizer divides the text into words.
+	Words bool `protobuf:"varint,4,opt,name=words,proto3,oneof"`
+}
+
+type Groups_ChangePoints struct {
+	// Steps between which the values do not change much, in inputs of floating-point numbers.
+	ChangePoints *ChangePoints `protobuf:"bytes,5,opt,name=change_points,json=changePoints,proto3,oneof"`
+}
+
+func (*Groups_Window) isGroups_Steps() {}
+
+func (*Groups_Words) isGroups_Steps() {}
+
+func (*Groups_ChangePoints) isGroups_Steps() {}
+
+// Cuts a time series where the mean of a feature changes, by binary segmentation (Scott and Knott 1974): the cut that
+// lowers the sum of squared deviations from the segments' means most comes first.
+type ChangePoints struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of segments at most. At least 1. Default: 10.
+	Segments *int32 `protobuf:"varint,1,opt,name=segments,proto3,oneof" json:"segments,omitempty"`
+	// What a cut must lower the sum of squared deviations by, in units of the variance of the noise, which is estimated
+	// from the differences between consecutive steps. Must not be negative. Default: (features + 1) times the logarithm of
+	// the number of steps (the criterion of Schwarz; Yao 1988).
+	Penalty       *float64 `protobuf:"fixed64,2,opt,name=penalty,proto3,oneof" json:"penalty,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePoints) Reset() {
+	*x = ChangePoints{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePoints) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePoints) ProtoMessage() {}
+
+func (x *ChangePoints) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePoints.ProtoReflect.Descriptor instead.
+func (*ChangePoints) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ChangePoints) GetSegments() int32 {
+	if x != nil && x.Segments != nil {
+		return *x.Segments
+	}
+	return 0
+}
+
+func (x *ChangePoints) GetPenalty() float64 {
+	if x != nil && x.Penalty != nil {
+		return *x.Penalty
+	}
+	return 0
+}
+
+// Features of one input that belong together.
+type FeatureGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the group. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Name of the input. May be empty if the model has only one input with features.
+	Input string `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
+	// The features: names (`features` in model.yaml), or positions on the last axis of the input.
+	Features      []string `protobuf:"bytes,3,rep,name=features,proto3" json:"features,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeatureGroup) Reset() {
+	*x = FeatureGroup{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeatureGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeatureGroup) ProtoMessage() {}
+
+func (x *FeatureGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeatureGroup.ProtoReflect.Descriptor instead.
+func (*FeatureGroup) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FeatureGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FeatureGroup) GetInput() string {
+	if x != nil {
+		return x.Input
+	}
+	return ""
+}
+
+func (x *FeatureGroup) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+// The groups of a request with `groups`. Each list has one tensor per input, of shape [batch, groups] unless it says
+// otherwise; batch is 1 for an input that has no batch axis. A sample that has fewer groups than another has empty names
+// and zeros behind them.
+type GroupAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The relevance of each group: the sum of the relevance of its entries. With several targets, [targets, batch, groups].
+	Relevance []*Tensor `protobuf:"bytes,1,rep,name=relevance,proto3" json:"relevance,omitempty"`
+	// The name of each group, such as `steps 0-23, weather`, or the word. STRING.
+	Names []*Tensor `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// The first step of each group, and the step after its last one. INT64, [batch, groups, 2].
+	Steps []*Tensor `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`
+	// The standard error of `relevance`, in its shape, where the method draws samples. It is exact where the groups are
+	// players; otherwise, and for draws from a background set, the error is at most this.
+	StandardError []*Tensor `protobuf:"bytes,4,rep,name=standard_error,json=standardError,proto3" json:"standard_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupAnswer) Reset() {
+	*x = GroupAnswer{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupAnswer) ProtoMessage() {}
+
+func (x *GroupAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupAnswer.ProtoReflect.Descriptor instead.
+func (*GroupAnswer) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GroupAnswer) GetRelevance() []*Tensor {
+	if x != nil {
+		return x.Relevance
+	}
+	return nil
+}
+
+func (x *GroupAnswer) GetNames() []*Tensor {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *GroupAnswer) GetSteps() []*Tensor {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *GroupAnswer) GetStandardError() []*Tensor {
+	if x != nil {
+		return x.StandardError
+	}
+	return nil
+}
+
+// Units that relevance passes through (concept relevance propagation, Achtibat et al. 2023). That of all other units of
+// the value is absorbed.
+type Through struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of an inner value of the ONNX graph; or of what is inside an LSTM node, as in `capture`, where the condition
+	// holds at every step: `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`, `.forget_gate`, `.output_gate`.
+	Value string `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	// Positions on the last axis of the value. In the outputs of a bidirectional node, the units of the second direction
+	// follow those of the first.
+	Units         []int64 `protobuf:"varint,2,rep,packed,name=units,proto3" json:"units,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Through) Reset() {
+	*x = Through{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Through) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Through) ProtoMessage() {}
+
+func (x *Through) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Through.ProtoReflect.Descriptor instead.
+func (*Through) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Through) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Through) GetUnits() []int64 {
+	if x != nil {
+		return x.Units
+	}
+	return nil
+}
+
+// Where samples and time steps lie in a captured value.
+type CapturedAxes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the value.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Unset where all samples share the value, and where a batch of one does not show it.
+	BatchAxis *int32 `protobuf:"varint,2,opt,name=batch_axis,json=batchAxis,proto3,oneof" json:"batch_axis,omitempty"`
+	// Set for the outputs of recurrent nodes, and for what is inside them.
+	TimeAxis      *int32 `protobuf:"varint,3,opt,name=time_axis,json=timeAxis,proto3,oneof" json:"time_axis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CapturedAxes) Reset() {
+	*x = CapturedAxes{}
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CapturedAxes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CapturedAxes) ProtoMessage() {}
+
+func (x *CapturedAxes) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CapturedAxes.ProtoReflect.Descriptor instead.
+func (*CapturedAxes) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CapturedAxes) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CapturedAxes) GetBatchAxis() int32 {
+	if x != nil && x.BatchAxis != nil {
+		return *x.BatchAxis
+	}
+	return 0
+}
+
+func (x *CapturedAxes) GetTimeAxis() int32 {
+	if x != nil && x.TimeAxis != nil {
+		return *x.TimeAxis
+	}
+	return 0
+}
+
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the model, as listed by ModelService.
@@ -510,14 +955,18 @@ type ExplainRequest struct {
 	// `class is not negative` (the largest entry of the output, by name or position), `change > 5 from 12.5` (the
 	// magnitude of the change of `explained` from a number, or from one per sample: `from 12.5, 13.1`), `change of
 	// probability > 0.1 from 0.4`. For a request with `targets`, each target is judged by itself.
-	Condition     string `protobuf:"bytes,10,opt,name=condition,proto3" json:"condition,omitempty"`
+	Condition string `protobuf:"bytes,10,opt,name=condition,proto3" json:"condition,omitempty"`
+	// Asks for the relevance of groups of entries.
+	Groups *Groups `protobuf:"bytes,11,opt,name=groups,proto3" json:"groups,omitempty"`
+	// Conditions, all of which hold: relevance passes through these units only. For LRP and gradients.
+	Through       []*Through `protobuf:"bytes,12,rep,name=through,proto3" json:"through,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[4]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +978,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[4]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +991,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{4}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExplainRequest) GetModel() string {
@@ -615,6 +1064,20 @@ func (x *ExplainRequest) GetCondition() string {
 	return ""
 }
 
+func (x *ExplainRequest) GetGroups() *Groups {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetThrough() []*Through {
+	if x != nil {
+		return x.Through
+	}
+	return nil
+}
+
 // Accounts for the whole explained value of each sample:
 // explained = inputs + initial_states + absorbed + residual.
 // Every tensor has shape [batch]. Its type is FLOAT32 or FLOAT64, depending on the precision of the computation.
@@ -638,7 +1101,7 @@ type Ledger struct {
 
 func (x *Ledger) Reset() {
 	*x = Ledger{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[5]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +1113,7 @@ func (x *Ledger) String() string {
 func (*Ledger) ProtoMessage() {}
 
 func (x *Ledger) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[5]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +1126,7 @@ func (x *Ledger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
 func (*Ledger) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{5}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ledger) GetInputs() *Tensor {
@@ -714,7 +1177,7 @@ type NodeShare struct {
 
 func (x *NodeShare) Reset() {
 	*x = NodeShare{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[6]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +1189,7 @@ func (x *NodeShare) String() string {
 func (*NodeShare) ProtoMessage() {}
 
 func (x *NodeShare) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[6]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +1202,7 @@ func (x *NodeShare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeShare.ProtoReflect.Descriptor instead.
 func (*NodeShare) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{6}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeShare) GetNode() string {
@@ -775,7 +1238,7 @@ type TargetAnswer struct {
 
 func (x *TargetAnswer) Reset() {
 	*x = TargetAnswer{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[7]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +1250,7 @@ func (x *TargetAnswer) String() string {
 func (*TargetAnswer) ProtoMessage() {}
 
 func (x *TargetAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[7]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +1263,7 @@ func (x *TargetAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetAnswer.ProtoReflect.Descriptor instead.
 func (*TargetAnswer) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{7}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TargetAnswer) GetTarget() *Target {
@@ -888,14 +1351,18 @@ type ExplainResponse struct {
 	// For a request with `condition`, one text per sample: why it is not explained, such as
 	// `probability 0.31 of "positive" is not above 0.8`; empty for a sample that is explained. `explained` is filled in
 	// for all samples. Empty for a request with `targets`.
-	NotExplained  []string `protobuf:"bytes,17,rep,name=not_explained,json=notExplained,proto3" json:"not_explained,omitempty"`
+	NotExplained []string `protobuf:"bytes,17,rep,name=not_explained,json=notExplained,proto3" json:"not_explained,omitempty"`
+	// For a request with `groups`, the groups and their relevance.
+	Groups *GroupAnswer `protobuf:"bytes,19,opt,name=groups,proto3" json:"groups,omitempty"`
+	// Where samples and time steps lie in the values of `captured`, without the axis of targets.
+	CapturedAxes  []*CapturedAxes `protobuf:"bytes,20,rep,name=captured_axes,json=capturedAxes,proto3" json:"captured_axes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[8]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1374,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[8]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1387,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{8}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExplainResponse) GetModel() string {
@@ -1042,6 +1509,20 @@ func (x *ExplainResponse) GetNotExplained() []string {
 	return nil
 }
 
+func (x *ExplainResponse) GetGroups() *GroupAnswer {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetCapturedAxes() []*CapturedAxes {
+	if x != nil {
+		return x.CapturedAxes
+	}
+	return nil
+}
+
 type ExplainStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// An id that the caller chooses. The response carries the same id.
@@ -1055,7 +1536,7 @@ type ExplainStreamRequest struct {
 
 func (x *ExplainStreamRequest) Reset() {
 	*x = ExplainStreamRequest{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[9]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1548,7 @@ func (x *ExplainStreamRequest) String() string {
 func (*ExplainStreamRequest) ProtoMessage() {}
 
 func (x *ExplainStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[9]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1561,7 @@ func (x *ExplainStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStreamRequest.ProtoReflect.Descriptor instead.
 func (*ExplainStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{9}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExplainStreamRequest) GetId() string {
@@ -1120,7 +1601,7 @@ type ExplainStreamResponse struct {
 
 func (x *ExplainStreamResponse) Reset() {
 	*x = ExplainStreamResponse{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[10]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1613,7 @@ func (x *ExplainStreamResponse) String() string {
 func (*ExplainStreamResponse) ProtoMessage() {}
 
 func (x *ExplainStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[10]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1626,7 @@ func (x *ExplainStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStreamResponse.ProtoReflect.Descriptor instead.
 func (*ExplainStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{10}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExplainStreamResponse) GetId() string {
@@ -1226,7 +1707,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1719,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1732,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{11}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -1282,7 +1763,7 @@ type ItemError struct {
 
 func (x *ItemError) Reset() {
 	*x = ItemError{}
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1775,7 @@ func (x *ItemError) String() string {
 func (*ItemError) ProtoMessage() {}
 
 func (x *ItemError) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_explanation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1788,7 @@ func (x *ItemError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ItemError.ProtoReflect.Descriptor instead.
 func (*ItemError) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{12}
+	return file_lstm_explain_v1_explanation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ItemError) GetCode() int32 {
@@ -1364,7 +1845,40 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\x06target\x18\x01 \x01(\v2\x17.lstm_explain.v1.TargetR\x06target\x12\x17\n" +
 	"\x04axis\x18\x02 \x01(\x05H\x00R\x04axis\x88\x01\x01\x12\x18\n" +
 	"\aentries\x18\x03 \x03(\x03R\aentriesB\a\n" +
-	"\x05_axis\"\xeb\x03\n" +
+	"\x05_axis\"\xeb\x01\n" +
+	"\x06Groups\x129\n" +
+	"\bfeatures\x18\x01 \x03(\v2\x1d.lstm_explain.v1.FeatureGroupR\bfeatures\x12%\n" +
+	"\x0emodel_features\x18\x02 \x01(\bR\rmodelFeatures\x12\x18\n" +
+	"\x06window\x18\x03 \x01(\x05H\x00R\x06window\x12\x16\n" +
+	"\x05words\x18\x04 \x01(\bH\x00R\x05words\x12D\n" +
+	"\rchange_points\x18\x05 \x01(\v2\x1d.lstm_explain.v1.ChangePointsH\x00R\fchangePointsB\a\n" +
+	"\x05steps\"g\n" +
+	"\fChangePoints\x12\x1f\n" +
+	"\bsegments\x18\x01 \x01(\x05H\x00R\bsegments\x88\x01\x01\x12\x1d\n" +
+	"\apenalty\x18\x02 \x01(\x01H\x01R\apenalty\x88\x01\x01B\v\n" +
+	"\t_segmentsB\n" +
+	"\n" +
+	"\b_penalty\"T\n" +
+	"\fFeatureGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05input\x18\x02 \x01(\tR\x05input\x12\x1a\n" +
+	"\bfeatures\x18\x03 \x03(\tR\bfeatures\"\xe2\x01\n" +
+	"\vGroupAnswer\x125\n" +
+	"\trelevance\x18\x01 \x03(\v2\x17.lstm_explain.v1.TensorR\trelevance\x12-\n" +
+	"\x05names\x18\x02 \x03(\v2\x17.lstm_explain.v1.TensorR\x05names\x12-\n" +
+	"\x05steps\x18\x03 \x03(\v2\x17.lstm_explain.v1.TensorR\x05steps\x12>\n" +
+	"\x0estandard_error\x18\x04 \x03(\v2\x17.lstm_explain.v1.TensorR\rstandardError\"5\n" +
+	"\aThrough\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\tR\x05value\x12\x14\n" +
+	"\x05units\x18\x02 \x03(\x03R\x05units\"\x85\x01\n" +
+	"\fCapturedAxes\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"\n" +
+	"batch_axis\x18\x02 \x01(\x05H\x00R\tbatchAxis\x88\x01\x01\x12 \n" +
+	"\ttime_axis\x18\x03 \x01(\x05H\x01R\btimeAxis\x88\x01\x01B\r\n" +
+	"\v_batch_axisB\f\n" +
+	"\n" +
+	"_time_axis\"\xd0\x04\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12/\n" +
@@ -1378,7 +1892,9 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\atargets\x18\b \x03(\v2\x1a.lstm_explain.v1.TargetSetR\atargets\x12\x18\n" +
 	"\areceipt\x18\t \x01(\bR\areceipt\x12\x1c\n" +
 	"\tcondition\x18\n" +
-	" \x01(\tR\tcondition\x1a=\n" +
+	" \x01(\tR\tcondition\x12/\n" +
+	"\x06groups\x18\v \x01(\v2\x17.lstm_explain.v1.GroupsR\x06groups\x122\n" +
+	"\athrough\x18\f \x03(\v2\x18.lstm_explain.v1.ThroughR\athrough\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x02\n" +
@@ -1397,7 +1913,7 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\x12explained_quantity\x18\x03 \x01(\tR\x11explainedQuantity\x12\x1d\n" +
 	"\n" +
 	"steps_used\x18\x04 \x03(\x05R\tstepsUsed\x12#\n" +
-	"\rnot_explained\x18\x05 \x03(\tR\fnotExplained\"\xfd\x05\n" +
+	"\rnot_explained\x18\x05 \x03(\tR\fnotExplained\"\xf7\x06\n" +
 	"\x0fExplainResponse\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -1417,7 +1933,9 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"steps_used\x18\x0e \x03(\x05R\tstepsUsed\x127\n" +
 	"\atargets\x18\x0f \x03(\v2\x1d.lstm_explain.v1.TargetAnswerR\atargets\x12\x18\n" +
 	"\areceipt\x18\x10 \x01(\tR\areceipt\x12#\n" +
-	"\rnot_explained\x18\x11 \x03(\tR\fnotExplained\"}\n" +
+	"\rnot_explained\x18\x11 \x03(\tR\fnotExplained\x124\n" +
+	"\x06groups\x18\x13 \x01(\v2\x1c.lstm_explain.v1.GroupAnswerR\x06groups\x12B\n" +
+	"\rcaptured_axes\x18\x14 \x03(\v2\x1d.lstm_explain.v1.CapturedAxesR\fcapturedAxes\"}\n" +
 	"\x14ExplainStreamRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
 	"\arequest\x18\x02 \x01(\v2\x1f.lstm_explain.v1.ExplainRequestR\arequest\x12\x1a\n" +
@@ -1462,69 +1980,85 @@ func file_lstm_explain_v1_explanation_proto_rawDescGZIP() []byte {
 }
 
 var file_lstm_explain_v1_explanation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lstm_explain_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_lstm_explain_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_lstm_explain_v1_explanation_proto_goTypes = []any{
 	(MeasureKind)(0),              // 0: lstm_explain.v1.MeasureKind
 	(*Target)(nil),                // 1: lstm_explain.v1.Target
 	(*Measure)(nil),               // 2: lstm_explain.v1.Measure
 	(*TargetSet)(nil),             // 3: lstm_explain.v1.TargetSet
 	(*Every)(nil),                 // 4: lstm_explain.v1.Every
-	(*ExplainRequest)(nil),        // 5: lstm_explain.v1.ExplainRequest
-	(*Ledger)(nil),                // 6: lstm_explain.v1.Ledger
-	(*NodeShare)(nil),             // 7: lstm_explain.v1.NodeShare
-	(*TargetAnswer)(nil),          // 8: lstm_explain.v1.TargetAnswer
-	(*ExplainResponse)(nil),       // 9: lstm_explain.v1.ExplainResponse
-	(*ExplainStreamRequest)(nil),  // 10: lstm_explain.v1.ExplainStreamRequest
-	(*ExplainStreamResponse)(nil), // 11: lstm_explain.v1.ExplainStreamResponse
-	(*Progress)(nil),              // 12: lstm_explain.v1.Progress
-	(*ItemError)(nil),             // 13: lstm_explain.v1.ItemError
-	nil,                           // 14: lstm_explain.v1.ExplainRequest.ParametersEntry
-	(*Tensor)(nil),                // 15: lstm_explain.v1.Tensor
-	(*Method)(nil),                // 16: lstm_explain.v1.Method
+	(*Groups)(nil),                // 5: lstm_explain.v1.Groups
+	(*ChangePoints)(nil),          // 6: lstm_explain.v1.ChangePoints
+	(*FeatureGroup)(nil),          // 7: lstm_explain.v1.FeatureGroup
+	(*GroupAnswer)(nil),           // 8: lstm_explain.v1.GroupAnswer
+	(*Through)(nil),               // 9: lstm_explain.v1.Through
+	(*CapturedAxes)(nil),          // 10: lstm_explain.v1.CapturedAxes
+	(*ExplainRequest)(nil),        // 11: lstm_explain.v1.ExplainRequest
+	(*Ledger)(nil),                // 12: lstm_explain.v1.Ledger
+	(*NodeShare)(nil),             // 13: lstm_explain.v1.NodeShare
+	(*TargetAnswer)(nil),          // 14: lstm_explain.v1.TargetAnswer
+	(*ExplainResponse)(nil),       // 15: lstm_explain.v1.ExplainResponse
+	(*ExplainStreamRequest)(nil),  // 16: lstm_explain.v1.ExplainStreamRequest
+	(*ExplainStreamResponse)(nil), // 17: lstm_explain.v1.ExplainStreamResponse
+	(*Progress)(nil),              // 18: lstm_explain.v1.Progress
+	(*ItemError)(nil),             // 19: lstm_explain.v1.ItemError
+	nil,                           // 20: lstm_explain.v1.ExplainRequest.ParametersEntry
+	(*Tensor)(nil),                // 21: lstm_explain.v1.Tensor
+	(*Method)(nil),                // 22: lstm_explain.v1.Method
 }
 var file_lstm_explain_v1_explanation_proto_depIdxs = []int32{
-	15, // 0: lstm_explain.v1.Target.weights:type_name -> lstm_explain.v1.Tensor
+	21, // 0: lstm_explain.v1.Target.weights:type_name -> lstm_explain.v1.Tensor
 	2,  // 1: lstm_explain.v1.Target.measure:type_name -> lstm_explain.v1.Measure
 	0,  // 2: lstm_explain.v1.Measure.kind:type_name -> lstm_explain.v1.MeasureKind
-	15, // 3: lstm_explain.v1.Measure.tensor:type_name -> lstm_explain.v1.Tensor
+	21, // 3: lstm_explain.v1.Measure.tensor:type_name -> lstm_explain.v1.Tensor
 	1,  // 4: lstm_explain.v1.TargetSet.target:type_name -> lstm_explain.v1.Target
 	4,  // 5: lstm_explain.v1.TargetSet.every:type_name -> lstm_explain.v1.Every
 	1,  // 6: lstm_explain.v1.Every.target:type_name -> lstm_explain.v1.Target
-	15, // 7: lstm_explain.v1.ExplainRequest.inputs:type_name -> lstm_explain.v1.Tensor
-	1,  // 8: lstm_explain.v1.ExplainRequest.target:type_name -> lstm_explain.v1.Target
-	16, // 9: lstm_explain.v1.ExplainRequest.method:type_name -> lstm_explain.v1.Method
-	14, // 10: lstm_explain.v1.ExplainRequest.parameters:type_name -> lstm_explain.v1.ExplainRequest.ParametersEntry
-	3,  // 11: lstm_explain.v1.ExplainRequest.targets:type_name -> lstm_explain.v1.TargetSet
-	15, // 12: lstm_explain.v1.Ledger.inputs:type_name -> lstm_explain.v1.Tensor
-	15, // 13: lstm_explain.v1.Ledger.initial_states:type_name -> lstm_explain.v1.Tensor
-	15, // 14: lstm_explain.v1.Ledger.absorbed:type_name -> lstm_explain.v1.Tensor
-	15, // 15: lstm_explain.v1.Ledger.residual:type_name -> lstm_explain.v1.Tensor
-	7,  // 16: lstm_explain.v1.Ledger.by_node:type_name -> lstm_explain.v1.NodeShare
-	15, // 17: lstm_explain.v1.NodeShare.absorbed:type_name -> lstm_explain.v1.Tensor
-	1,  // 18: lstm_explain.v1.TargetAnswer.target:type_name -> lstm_explain.v1.Target
-	15, // 19: lstm_explain.v1.ExplainResponse.outputs:type_name -> lstm_explain.v1.Tensor
-	15, // 20: lstm_explain.v1.ExplainResponse.explained:type_name -> lstm_explain.v1.Tensor
-	15, // 21: lstm_explain.v1.ExplainResponse.relevance:type_name -> lstm_explain.v1.Tensor
-	15, // 22: lstm_explain.v1.ExplainResponse.captured:type_name -> lstm_explain.v1.Tensor
-	6,  // 23: lstm_explain.v1.ExplainResponse.ledger:type_name -> lstm_explain.v1.Ledger
-	16, // 24: lstm_explain.v1.ExplainResponse.method:type_name -> lstm_explain.v1.Method
-	1,  // 25: lstm_explain.v1.ExplainResponse.target:type_name -> lstm_explain.v1.Target
-	15, // 26: lstm_explain.v1.ExplainResponse.tokens:type_name -> lstm_explain.v1.Tensor
-	15, // 27: lstm_explain.v1.ExplainResponse.standard_error:type_name -> lstm_explain.v1.Tensor
-	8,  // 28: lstm_explain.v1.ExplainResponse.targets:type_name -> lstm_explain.v1.TargetAnswer
-	5,  // 29: lstm_explain.v1.ExplainStreamRequest.request:type_name -> lstm_explain.v1.ExplainRequest
-	9,  // 30: lstm_explain.v1.ExplainStreamResponse.response:type_name -> lstm_explain.v1.ExplainResponse
-	13, // 31: lstm_explain.v1.ExplainStreamResponse.error:type_name -> lstm_explain.v1.ItemError
-	12, // 32: lstm_explain.v1.ExplainStreamResponse.progress:type_name -> lstm_explain.v1.Progress
-	5,  // 33: lstm_explain.v1.ExplanationService.Explain:input_type -> lstm_explain.v1.ExplainRequest
-	10, // 34: lstm_explain.v1.ExplanationService.ExplainStream:input_type -> lstm_explain.v1.ExplainStreamRequest
-	9,  // 35: lstm_explain.v1.ExplanationService.Explain:output_type -> lstm_explain.v1.ExplainResponse
-	11, // 36: lstm_explain.v1.ExplanationService.ExplainStream:output_type -> lstm_explain.v1.ExplainStreamResponse
-	35, // [35:37] is the sub-list for method output_type
-	33, // [33:35] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	7,  // 7: lstm_explain.v1.Groups.features:type_name -> lstm_explain.v1.FeatureGroup
+	6,  // 8: lstm_explain.v1.Groups.change_points:type_name -> lstm_explain.v1.ChangePoints
+	21, // 9: lstm_explain.v1.GroupAnswer.relevance:type_name -> lstm_explain.v1.Tensor
+	21, // 10: lstm_explain.v1.GroupAnswer.names:type_name -> lstm_explain.v1.Tensor
+	21, // 11: lstm_explain.v1.GroupAnswer.steps:type_name -> lstm_explain.v1.Tensor
+	21, // 12: lstm_explain.v1.GroupAnswer.standard_error:type_name -> lstm_explain.v1.Tensor
+	21, // 13: lstm_explain.v1.ExplainRequest.inputs:type_name -> lstm_explain.v1.Tensor
+	1,  // 14: lstm_explain.v1.ExplainRequest.target:type_name -> lstm_explain.v1.Target
+	22, // 15: lstm_explain.v1.ExplainRequest.method:type_name -> lstm_explain.v1.Method
+	20, // 16: lstm_explain.v1.ExplainRequest.parameters:type_name -> lstm_explain.v1.ExplainRequest.ParametersEntry
+	3,  // 17: lstm_explain.v1.ExplainRequest.targets:type_name -> lstm_explain.v1.TargetSet
+	5,  // 18: lstm_explain.v1.ExplainRequest.groups:type_name -> lstm_explain.v1.Groups
+	9,  // 19: lstm_explain.v1.ExplainRequest.through:type_name -> lstm_explain.v1.Through
+	21, // 20: lstm_explain.v1.Ledger.inputs:type_name -> lstm_explain.v1.Tensor
+	21, // 21: lstm_explain.v1.Ledger.initial_states:type_name -> lstm_explain.v1.Tensor
+	21, // 22: lstm_explain.v1.Ledger.absorbed:type_name -> lstm_explain.v1.Tensor
+	21, // 23: lstm_explain.v1.Ledger.residual:type_name -> lstm_explain.v1.Tensor
+	13, // 24: lstm_explain.v1.Ledger.by_node:type_name -> lstm_explain.v1.NodeShare
+	21, // 25: lstm_explain.v1.NodeShare.absorbed:type_name -> lstm_explain.v1.Tensor
+	1,  // 26: lstm_explain.v1.TargetAnswer.target:type_name -> lstm_explain.v1.Target
+	21, // 27: lstm_explain.v1.ExplainResponse.outputs:type_name -> lstm_explain.v1.Tensor
+	21, // 28: lstm_explain.v1.ExplainResponse.explained:type_name -> lstm_explain.v1.Tensor
+	21, // 29: lstm_explain.v1.ExplainResponse.relevance:type_name -> lstm_explain.v1.Tensor
+	21, // 30: lstm_explain.v1.ExplainResponse.captured:type_name -> lstm_explain.v1.Tensor
+	12, // 31: lstm_explain.v1.ExplainResponse.ledger:type_name -> lstm_explain.v1.Ledger
+	22, // 32: lstm_explain.v1.ExplainResponse.method:type_name -> lstm_explain.v1.Method
+	1,  // 33: lstm_explain.v1.ExplainResponse.target:type_name -> lstm_explain.v1.Target
+	21, // 34: lstm_explain.v1.ExplainResponse.tokens:type_name -> lstm_explain.v1.Tensor
+	21, // 35: lstm_explain.v1.ExplainResponse.standard_error:type_name -> lstm_explain.v1.Tensor
+	14, // 36: lstm_explain.v1.ExplainResponse.targets:type_name -> lstm_explain.v1.TargetAnswer
+	8,  // 37: lstm_explain.v1.ExplainResponse.groups:type_name -> lstm_explain.v1.GroupAnswer
+	10, // 38: lstm_explain.v1.ExplainResponse.captured_axes:type_name -> lstm_explain.v1.CapturedAxes
+	11, // 39: lstm_explain.v1.ExplainStreamRequest.request:type_name -> lstm_explain.v1.ExplainRequest
+	15, // 40: lstm_explain.v1.ExplainStreamResponse.response:type_name -> lstm_explain.v1.ExplainResponse
+	19, // 41: lstm_explain.v1.ExplainStreamResponse.error:type_name -> lstm_explain.v1.ItemError
+	18, // 42: lstm_explain.v1.ExplainStreamResponse.progress:type_name -> lstm_explain.v1.Progress
+	11, // 43: lstm_explain.v1.ExplanationService.Explain:input_type -> lstm_explain.v1.ExplainRequest
+	16, // 44: lstm_explain.v1.ExplanationService.ExplainStream:input_type -> lstm_explain.v1.ExplainStreamRequest
+	15, // 45: lstm_explain.v1.ExplanationService.Explain:output_type -> lstm_explain.v1.ExplainResponse
+	17, // 46: lstm_explain.v1.ExplanationService.ExplainStream:output_type -> lstm_explain.v1.ExplainStreamResponse
+	45, // [45:47] is the sub-list for method output_type
+	43, // [43:45] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_explanation_proto_init() }
@@ -1544,7 +2078,14 @@ func file_lstm_explain_v1_explanation_proto_init() {
 		(*TargetSet_Every)(nil),
 	}
 	file_lstm_explain_v1_explanation_proto_msgTypes[3].OneofWrappers = []any{}
-	file_lstm_explain_v1_explanation_proto_msgTypes[10].OneofWrappers = []any{
+	file_lstm_explain_v1_explanation_proto_msgTypes[4].OneofWrappers = []any{
+		(*Groups_Window)(nil),
+		(*Groups_Words)(nil),
+		(*Groups_ChangePoints)(nil),
+	}
+	file_lstm_explain_v1_explanation_proto_msgTypes[5].OneofWrappers = []any{}
+	file_lstm_explain_v1_explanation_proto_msgTypes[9].OneofWrappers = []any{}
+	file_lstm_explain_v1_explanation_proto_msgTypes[16].OneofWrappers = []any{
 		(*ExplainStreamResponse_Response)(nil),
 		(*ExplainStreamResponse_Error)(nil),
 		(*ExplainStreamResponse_Progress)(nil),
@@ -1555,7 +2096,7 @@ func file_lstm_explain_v1_explanation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_explanation_proto_rawDesc), len(file_lstm_explain_v1_explanation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

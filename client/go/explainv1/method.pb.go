@@ -147,6 +147,8 @@ const (
 	Players_PLAYERS_FEATURES Players = 2
 	// Every feature of every time step.
 	Players_PLAYERS_CELLS Players = 3
+	// The groups of the request, which take the place of any other units.
+	Players_PLAYERS_GROUPS Players = 4
 )
 
 // Enum value maps for Players.
@@ -156,12 +158,14 @@ var (
 		1: "PLAYERS_STEPS",
 		2: "PLAYERS_FEATURES",
 		3: "PLAYERS_CELLS",
+		4: "PLAYERS_GROUPS",
 	}
 	Players_value = map[string]int32{
 		"PLAYERS_UNSPECIFIED": 0,
 		"PLAYERS_STEPS":       1,
 		"PLAYERS_FEATURES":    2,
 		"PLAYERS_CELLS":       3,
+		"PLAYERS_GROUPS":      4,
 	}
 )
 
@@ -1279,7 +1283,8 @@ func (x *Counterfactual) GetBackground() *Background {
 	return nil
 }
 
-// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
+// Shapley values, exact for few players and otherwise estimated over random permutations. Every second permutation is
+// the reverse of the previous one.
 type ShapleySampling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of permutations. The samples drawn from a background set share them, but each has at least four.
@@ -1293,7 +1298,16 @@ type ShapleySampling struct {
 	// The players.
 	Over Players `protobuf:"varint,4,opt,name=over,proto3,enum=lstm_explain.v1.Players" json:"over,omitempty"`
 	// The background set whose samples absent players take their values from, instead of `baseline`.
-	Background    *Background `protobuf:"bytes,5,opt,name=background,proto3,oneof" json:"background,omitempty"`
+	Background *Background `protobuf:"bytes,5,opt,name=background,proto3,oneof" json:"background,omitempty"`
+	// Permutations are added until no player of any sample has a larger standard error than this, in units of the
+	// explained value, or until there are `max_permutations`, which is a warning. Draws from a background set add an error
+	// of their own, which more permutations do not lower. Default: none, so that no permutations are added.
+	StandardError *float64 `protobuf:"fixed64,6,opt,name=standard_error,json=standardError,proto3,oneof" json:"standard_error,omitempty"`
+	// Number of permutations at most, where `standard_error` is set. Default: 1000.
+	MaxPermutations *int32 `protobuf:"varint,7,opt,name=max_permutations,json=maxPermutations,proto3,oneof" json:"max_permutations,omitempty"`
+	// Up to this many players, the model scores every coalition (2 to the power of the number of players), and the values
+	// are exact. At most 13; 0 for never. Default: 10.
+	ExactPlayers  *int32 `protobuf:"varint,8,opt,name=exact_players,json=exactPlayers,proto3,oneof" json:"exact_players,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1361,6 +1375,27 @@ func (x *ShapleySampling) GetBackground() *Background {
 		return x.Background
 	}
 	return nil
+}
+
+func (x *ShapleySampling) GetStandardError() float64 {
+	if x != nil && x.StandardError != nil {
+		return *x.StandardError
+	}
+	return 0
+}
+
+func (x *ShapleySampling) GetMaxPermutations() int32 {
+	if x != nil && x.MaxPermutations != nil {
+		return *x.MaxPermutations
+	}
+	return 0
+}
+
+func (x *ShapleySampling) GetExactPlayers() int32 {
+	if x != nil && x.ExactPlayers != nil {
+		return *x.ExactPlayers
+	}
+	return 0
 }
 
 // Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself.
@@ -1923,7 +1958,7 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\t_max_runsB\f\n" +
 	"\n" +
 	"_thresholdB\r\n" +
-	"\v_background\"\xa1\x02\n" +
+	"\v_background\"\xe1\x03\n" +
 	"\x0fShapleySampling\x12'\n" +
 	"\fpermutations\x18\x01 \x01(\x05H\x00R\fpermutations\x88\x01\x01\x12\x17\n" +
 	"\x04seed\x18\x02 \x01(\x03H\x01R\x04seed\x88\x01\x01\x123\n" +
@@ -1931,10 +1966,16 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\x04over\x18\x04 \x01(\x0e2\x18.lstm_explain.v1.PlayersR\x04over\x12@\n" +
 	"\n" +
 	"background\x18\x05 \x01(\v2\x1b.lstm_explain.v1.BackgroundH\x02R\n" +
-	"background\x88\x01\x01B\x0f\n" +
+	"background\x88\x01\x01\x12*\n" +
+	"\x0estandard_error\x18\x06 \x01(\x01H\x03R\rstandardError\x88\x01\x01\x12.\n" +
+	"\x10max_permutations\x18\a \x01(\x05H\x04R\x0fmaxPermutations\x88\x01\x01\x12(\n" +
+	"\rexact_players\x18\b \x01(\x05H\x05R\fexactPlayers\x88\x01\x01B\x0f\n" +
 	"\r_permutationsB\a\n" +
 	"\x05_seedB\r\n" +
-	"\v_background\"R\n" +
+	"\v_backgroundB\x11\n" +
+	"\x0f_standard_errorB\x13\n" +
+	"\x11_max_permutationsB\x10\n" +
+	"\x0e_exact_players\"R\n" +
 	"\x17ContextualDecomposition\x12.\n" +
 	"\x04span\x18\x01 \x01(\v2\x15.lstm_explain.v1.SpanH\x00R\x04span\x88\x01\x01B\a\n" +
 	"\x05_span\"J\n" +
@@ -1952,12 +1993,13 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\bQuantity\x12\x18\n" +
 	"\x14QUANTITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eQUANTITY_SCORE\x10\x01\x12\x18\n" +
-	"\x14QUANTITY_PROBABILITY\x10\x02*^\n" +
+	"\x14QUANTITY_PROBABILITY\x10\x02*r\n" +
 	"\aPlayers\x12\x17\n" +
 	"\x13PLAYERS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPLAYERS_STEPS\x10\x01\x12\x14\n" +
 	"\x10PLAYERS_FEATURES\x10\x02\x12\x11\n" +
-	"\rPLAYERS_CELLS\x10\x03B\x12\n" +
+	"\rPLAYERS_CELLS\x10\x03\x12\x12\n" +
+	"\x0ePLAYERS_GROUPS\x10\x04B\x12\n" +
 	"\x0elstmexplain.v1P\x01b\x06proto3"
 
 var (

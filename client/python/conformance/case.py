@@ -61,6 +61,14 @@ def to_target_set(said: dict[str, Any]) -> Any:
     return lx.Every(**{name: every[name] for name in ("axis", "entries") if name in every}, **shared)
 
 
+def to_groups(said: dict[str, Any]) -> lx.Groups:
+    cuts = lx.ChangePoints(**said["change_points"]) if "change_points" in said else None
+    features: dict[str, Any] = {}
+    for group in said.get("features", ()):
+        features.setdefault(group["input"], {})[group["name"]] = group["features"]
+    return lx.Groups(said.get("window"), said.get("words", False), cuts, features.get("", features))
+
+
 def given(request: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that a case names; the client's defaults apply to all others."""
     build = {
@@ -71,6 +79,8 @@ def given(request: dict[str, Any]) -> dict[str, Any]:
         "version": str,
         "receipt": bool,
         "condition": str,
+        "groups": to_groups,
+        "through": dict,
     }
     return {name: make(request[name]) for name, make in build.items() if name in request}
 
@@ -119,6 +129,9 @@ def check_result(received: lx.Result, expected: dict[str, Any]) -> None:
     for name in ("relevance", "outputs", "captured", "tokens"):
         if name in expected:
             check_arrays(name, getattr(received, name), expected[name])
+    for part, tensors in expected.get("groups", {}).items():
+        held = {name: getattr(own, part) for name, own in received.groups.items()}
+        check_arrays(f"groups.{part}", {name: array for name, array in held.items() if array is not None}, tensors)
     if "warnings" in expected:
         begins = [
             warning.startswith(part) for warning, part in zip(received.warnings, expected["warnings"], strict=False)

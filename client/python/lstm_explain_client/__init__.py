@@ -37,9 +37,11 @@ if TYPE_CHECKING:
         Unavailable,
         Unimplemented,
     )
+    from lstm_explain_client.groups import ChangePoints, GroupRelevance, Groups
     from lstm_explain_client.ledger import Ledger
     from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary, NodeReport, TensorSpec
     from lstm_explain_client.names import Names
+    from lstm_explain_client.neurons import CapturedAxes, Neurons
     from lstm_explain_client.operations import AsyncOperation, BatchSummary, Operation
     from lstm_explain_client.result import Result
     from lstm_explain_client.results import Results
@@ -55,10 +57,14 @@ __all__ = [
     "AsyncOperation",
     "BatchSummary",
     "Cancelled",
+    "CapturedAxes",
+    "ChangePoints",
     "Client",
     "DeadlineExceeded",
     "Every",
     "ExplainError",
+    "GroupRelevance",
+    "Groups",
     "InvalidRequest",
     "Ledger",
     "MalformedResponse",
@@ -69,6 +75,7 @@ __all__ = [
     "ModelRoute",
     "ModelSummary",
     "Names",
+    "Neurons",
     "NodeReport",
     "NotExplainable",
     "Operation",
@@ -98,6 +105,7 @@ _MODULES = {
     "errors": [
         "AlreadyExists",
         "Cancelled",
+        "CapturedAxes",
         "DeadlineExceeded",
         "ExplainError",
         "InvalidRequest",
@@ -113,6 +121,8 @@ _MODULES = {
         "Unavailable",
         "Unimplemented",
     ],
+    "groups": ["ChangePoints", "GroupRelevance", "Groups"],
+    "neurons": ["CapturedAxes", "Neurons"],
     "ledger": ["Ledger"],
     "models": ["ModelDetail", "ModelRoute", "ModelSummary", "NodeReport", "TensorSpec"],
     "names": ["Names"],

@@ -23,6 +23,7 @@ import grpc.aio
 
 from lstm_explain_client import errors, models, wire
 from lstm_explain_client.client import BaseClient
+from lstm_explain_client.groups import Groups
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary
 from lstm_explain_client.operations import AsyncOperation, BatchSummary, OperationResult, batch_request, start_request
@@ -69,11 +70,13 @@ class AsyncClient(BaseClient):
         receipt: bool = False,
         progress: ProgressLike = None,
         condition: str = "",
+        groups: Groups | Mapping[str, Any] | None = None,
+        through: Mapping[str, Sequence[int]] | None = None,
     ) -> Result:
         """Predict one batch and explain the prediction; see Client.explain."""
         request = Request(
             model, inputs, method, target, parameters, capture, version, receipt=receipt, progress=progress,
-            condition=condition,
+            condition=condition, groups=groups, through=through,
         )  # fmt: skip
         if is_wanted(progress):
             return (await self._reporting(request, timeout)).get()
@@ -96,11 +99,13 @@ class AsyncClient(BaseClient):
         receipt: bool = False,
         progress: ProgressLike = None,
         condition: str = "",
+        groups: Groups | Mapping[str, Any] | None = None,
+        through: Mapping[str, Sequence[int]] | None = None,
     ) -> Results:
         """Explain one batch for several targets in one request; see Client.explain_many."""
         request = Request(
             model, inputs, method, None, parameters, capture, version, targets=targets, receipt=receipt,
-            progress=progress, condition=condition,
+            progress=progress, condition=condition, groups=groups, through=through,
         )  # fmt: skip
         arrays = request.arrays()
         message = request.message(arrays)

@@ -13,6 +13,7 @@ import grpc
 from lstm_explain_client import errors, models, wire
 from lstm_explain_client.connection import DEFAULT_RETRY, TLS, Connection, Retry, Token
 from lstm_explain_client.described_models import DescribedModels
+from lstm_explain_client.groups import Groups
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary
 from lstm_explain_client.operations import BatchSummary, Operation, OperationResult, batch_request, start_request
@@ -110,6 +111,8 @@ class Client(BaseClient):
         receipt: bool = False,
         progress: ProgressLike = None,
         condition: str = "",
+        groups: Groups | Mapping[str, Any] | None = None,
+        through: Mapping[str, Sequence[int]] | None = None,
     ) -> Result:
         """Predict one batch and explain the prediction.
 
@@ -130,10 +133,14 @@ class Client(BaseClient):
         condition: what the prediction of a sample must meet to be explained, such as "probability > 0.8", "class is
             positive", "change > 5 from 12.5", joined by "and" (docs/conditions.md). Other samples are only predicted;
             `not_explained` of the result says why. Or an object whose str() says it, such as lstm_explain.Condition.
+        groups: entries that belong together, such as Groups(window=24), or a dict of its fields. The result has the
+            relevance of each; they are the players of Occlusion and ShapleySampling, and sums under other methods.
+        through: by inner value (as in `capture`), the units on its last axis that relevance passes through; that of
+            other units is absorbed.
         """
         request = Request(
             model, inputs, method, target, parameters, capture, version, receipt=receipt, progress=progress,
-            condition=condition,
+            condition=condition, groups=groups, through=through,
         )  # fmt: skip
         if is_wanted(progress):
             return self._reporting(request, timeout).get()
@@ -156,6 +163,8 @@ class Client(BaseClient):
         receipt: bool = False,
         progress: ProgressLike = None,
         condition: str = "",
+        groups: Groups | Mapping[str, Any] | None = None,
+        through: Mapping[str, Sequence[int]] | None = None,
     ) -> Results:
         """Explain one batch for several targets in one request; return a result per target, in their order.
 
@@ -167,7 +176,7 @@ class Client(BaseClient):
         """
         request = Request(
             model, inputs, method, None, parameters, capture, version, targets=targets, receipt=receipt,
-            progress=progress, condition=condition,
+            progress=progress, condition=condition, groups=groups, through=through,
         )  # fmt: skip
         arrays = request.arrays()
         message = request.message(arrays)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_explain_client.groups import GroupRelevance
 from lstm_explain_client.names import Names
 
 Array = npt.NDArray[Any]
@@ -34,6 +35,9 @@ class ExplainedBatch:
     version: str
     detail: Names | None
     batch_axes: Mapping[str, int | None]
+    groups: dict[str, GroupRelevance]
+    captured: dict[str, Array]
+    captured_axes: Mapping[str, Any]
     not_explained: tuple[str, ...]
 
     def why_not(self, sample: int) -> str:

@@ -47,6 +47,21 @@ def _new_panels(result: ExplainedBatch, sample: int, views: Sequence[View]) -> S
     return panels
 
 
+def heatmap(values: Any, labels: Sequence[str], over: str, title: str) -> Figure:
+    """Draw values [rows, columns]: red if positive, blue if negative. over: what the columns are."""
+    pyplot = imported("matplotlib.pyplot", "plot")
+    height = max(2.5, 0.25 * len(labels) + 1.2)
+    drawing = pyplot.figure(figsize=(10, height), layout="constrained", FigureClass=shown_once())
+    axes, scale = drawing.subplots(), largest(values)
+    shown = axes.imshow(values, aspect="auto", cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
+    axes.set_yticks(range(len(labels)), [plain(label) for label in labels])
+    axes.set_xlabel(over)
+    axes.set_title(plain(title))
+    drawing.colorbar(shown, ax=axes, label="relevance")
+    found: Figure = drawing
+    return found
+
+
 def shown_once() -> type[Figure]:
     """Return the class of our figures. A notebook shows what a cell returns, and at its end every open figure of
     pyplot; a figure that is both would be shown twice, so the first time closes it.
@@ -93,6 +108,7 @@ def _plot_matrix(axes: Any, view: View, scale: float, steps: Sequence[Any] | Non
         view.relevance.T, aspect="auto", cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest"
     )
     axes.set_yticks(range(len(view.features)), [plain(name) for name in view.labels])
+    steps = view.steps or steps
     if steps is not None and len(steps) == len(view.relevance):
         places = range(0, len(steps), max(1, len(steps) // 10))
         axes.set_xticks(places, [str(steps[i]) for i in places], rotation=30)

@@ -25,7 +25,8 @@ Quantity = Literal["score", "probability"]
 # "steps" (the default): Time steps.
 # "features": Features, each over all time steps.
 # "cells": Every feature of every time step.
-Players = Literal["steps", "features", "cells"]
+# "groups": The groups of the request, which take the place of any other units.
+Players = Literal["steps", "features", "cells", "groups"]
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,8 @@ class Occlusion(Method):
 
 @dataclass(frozen=True, eq=False)
 class ShapleySampling(Method):
-    """Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
+    """Shapley values, exact for few players and otherwise estimated over random permutations. Every second permutation
+    is the reverse of the previous one.
 
     permutations: Number of permutations. The samples drawn from a background set share them, but each has at least
         four. Default: 25.
@@ -278,6 +280,13 @@ class ShapleySampling(Method):
         The default is zero.
     over: The players. Default: "steps".
     background: The background set whose samples absent players take their values from, instead of `baseline`.
+    standard_error: Permutations are added until no player of any sample has a larger standard error than this, in units
+        of the explained value, or until there are `max_permutations`, which is a warning. Draws from a background set
+        add an error of their own, which more permutations do not lower. Default: none, so that no permutations are
+        added.
+    max_permutations: Number of permutations at most, where `standard_error` is set. Default: 1000.
+    exact_players: Up to this many players, the model scores every coalition (2 to the power of the number of players),
+        and the values are exact. At most 13; 0 for never. Default: 10.
     """
 
     name: ClassVar[str] = "shapley_sampling"
@@ -288,6 +297,9 @@ class ShapleySampling(Method):
     baseline: Mapping[str, Any] | None = None
     over: Players | None = None
     background: Background | None = None
+    standard_error: float | None = None
+    max_permutations: int | None = None
+    exact_players: int | None = None
 
 
 @dataclass(frozen=True)

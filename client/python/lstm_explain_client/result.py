@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from lstm_explain_client.explained_batch import Array
+from lstm_explain_client.groups import GroupRelevance
 from lstm_explain_client.ledger import Ledger
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.methods import from_wire_method
 from lstm_explain_client.models import ModelDetail
+from lstm_explain_client.neurons import CapturedAxes
 from lstm_explain_client.shown import Shown
 from lstm_explain_client.target import Target, from_wire_target
 from lstm_explain_client.tensors import from_wire
+from lstm_explain_client.wire_groups import from_wire_groups
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 
@@ -38,6 +41,8 @@ class Result(Shown):
     receipt: for a request with `receipt`, a signed record of the answer; write it to a file for `lstm-explain verify`.
     not_explained: for a request with a condition, one text per sample: why it is not explained, or empty. The relevance
         and ledger of such a sample are NaN.
+    captured_axes: where samples and time steps lie in the captured values; `neurons()` reads them.
+    groups: for a request with `groups`, the groups and their relevance by input; `group_frame()` is a table of them.
     tokens: the tokens of inputs sent as text, in the shape of the relevance; padding is the empty string.
     method, target: those that the server used. model, version: the model that answered.
     inputs: the arrays that were sent. detail: the description of the model, whose names pictures show.
@@ -64,6 +69,8 @@ class Result(Shown):
     steps_used: tuple[int, ...] = ()
     receipt: str = ""
     not_explained: tuple[str, ...] = ()
+    groups: dict[str, GroupRelevance] = field(default_factory=dict)
+    captured_axes: Mapping[str, CapturedAxes] = field(default_factory=dict)
 
     def with_names(self, detail: ModelDetail) -> Self:
         """Return a copy with the model's names, units and axes, which pictures and data frames then use."""
@@ -92,7 +99,19 @@ def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, 
         steps_used=tuple(response.steps_used),
         receipt=response.receipt,
         not_explained=tuple(response.not_explained),
+        groups=from_wire_groups(response.groups),
+        captured_axes=captured_axes_of(response),
     )
+
+
+def captured_axes_of(response: explanation_pb2.ExplainResponse) -> dict[str, CapturedAxes]:
+    """Return where samples and time steps lie in the captured values, by name."""
+    return {
+        one.name: CapturedAxes(
+            one.batch_axis if one.HasField("batch_axis") else None, one.time_axis if one.HasField("time_axis") else None
+        )
+        for one in response.captured_axes
+    }
 
 
 def arrays_of(tensors: Any) -> dict[str, Array]:

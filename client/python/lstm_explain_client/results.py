@@ -9,10 +9,11 @@ from lstm_explain_client.errors import MalformedResponse
 from lstm_explain_client.explained_batch import Array
 from lstm_explain_client.methods import from_wire_method
 from lstm_explain_client.models import ModelDetail
-from lstm_explain_client.result import Result, arrays_of, ledger_of
+from lstm_explain_client.result import Result, arrays_of, captured_axes_of, ledger_of
 from lstm_explain_client.side_by_side import SideBySide
 from lstm_explain_client.target import from_wire_target
 from lstm_explain_client.tensors import from_wire
+from lstm_explain_client.wire_groups import from_wire_groups
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 
@@ -53,6 +54,8 @@ def read_results(response: explanation_pb2.ExplainResponse, inputs: Mapping[str,
             steps_used=tuple(own.steps_used),
             receipt=response.receipt,
             not_explained=tuple(own.not_explained),
+            groups=from_wire_groups(response.groups, number),
+            captured_axes=captured_axes_of(response),
         )
         for number, own in enumerate(response.targets)
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from lstm_explain_client.frequencies import Spectrogram, Spectrum
+    from lstm_explain_client.neurons import Neurons
 
 
 class Shown(ExplainedBatch):
@@ -34,6 +35,27 @@ class Shown(ExplainedBatch):
         from lstm_explain_client import frames
 
         return frames.frame(self)
+
+    def group_frame(self) -> pandas.DataFrame:
+        """Return a data frame with a row per group of a request with `groups`: sample, input, group, start, end,
+        relevance, standard_error. Raises ImportError without pandas, and ValueError for a result without groups.
+        """
+        from lstm_explain_client import groups
+
+        if not self.groups:
+            raise ValueError("the request asked for no groups")
+        return groups.frame(self.groups)
+
+    def neurons(self, name: str | None = None) -> Neurons:
+        """Return which units of a captured value matter, such as of `<node>.hidden` or of a recurrent node's output: a
+        table (`to_frame`) and a heatmap over time (`plot`).
+
+        name: by default the only one. Raises KeyError for a value that was not captured, and ValueError where there is
+        not exactly one, or where it is not known where the samples lie in it.
+        """
+        from lstm_explain_client import neurons
+
+        return neurons.neurons(self, name)
 
     def plot(
         self, sample: int = 0, *, steps: Sequence[Any] | None = None, ax: Axes | Sequence[Axes] | None = None

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lstm_explain_client import counterfactuals, naming, render
 from lstm_explain_client.explained_batch import ExplainedBatch
+from lstm_explain_client.groups import PADDING, GroupRelevance, grid
 from lstm_explain_client.ledger import entries_of, nodes_of
 from lstm_explain_client.render import html
 from lstm_explain_client.render import terminal as tty
@@ -31,7 +32,8 @@ class View:
 
     relevance: [steps] where there are tokens, else [steps, features]. tokens: the words, or the ids as text.
     values: the numbers that were sent, of the relevance's shape, or None. features: names of the last axis. labels: the
-    same with their units. unit: "steps" or "features" where each entry is the total of a whole step or feature.
+    same with their units. unit: "steps", "features" or "groups" where each entry is the total of a whole step, feature
+    or group. steps: names of groups of steps.
     """
 
     name: str
@@ -41,6 +43,7 @@ class View:
     features: list[str]
     labels: list[str]
     unit: str = ""
+    steps: list[str] | None = None
 
 
 def pictures(result: ExplainedBatch, sample: int) -> list[View]:
@@ -48,7 +51,20 @@ def pictures(result: ExplainedBatch, sample: int) -> list[View]:
     its entries, which would look like a finding about them: their total is drawn instead.
     """
     unit = getattr(result.method, "over", "") or getattr(result.method, "unit", "")
-    return [_by_unit(view, unit) for view in inputs(result, sample)]
+    return [
+        _by_group(view, result.groups[view.name].of(sample)) if view.name in result.groups else _by_unit(view, unit)
+        for view in inputs(result, sample)
+    ]
+
+
+def _by_group(view: View, own: GroupRelevance) -> View:
+    """The groups of one sample instead of its entries: words, or groups of steps by groups of features."""
+    relevance, steps, labels = grid(own)
+    if view.tokens is not None and len(labels) == 1:
+        words = ["" if name == PADDING else name for name in (steps if len(steps) > 1 else labels)]
+        return View(view.name, relevance[:, 0], words, None, [], [], "groups")
+    labels = [label or view.name for label in labels]
+    return View(view.name, relevance, None, None, labels, labels, "groups", [step or "all steps" for step in steps])
 
 
 def _by_unit(view: View, unit: str) -> View:
@@ -174,6 +190,7 @@ def _view_html(view: View, scale: float, steps: Sequence[Any] | None, *, struck:
     """struck: whether words with relevance are struck through."""
     if view.tokens is not None:
         return render.words(view.tokens, view.relevance.ravel(), scale=scale, struck=struck)
+    steps = view.steps or steps
     fitting = steps if steps is not None and len(steps) == len(view.relevance) else None
     if view.unit == "features":
         fitting = ["all steps"]

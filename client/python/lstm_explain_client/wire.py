@@ -13,12 +13,14 @@ from typing import Any
 
 from lstm_explain_client import methods, target
 from lstm_explain_client.errors import ExplainError, InvalidRequest, from_number
+from lstm_explain_client.groups import Groups
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.progress import ProgressLike, Reports
 from lstm_explain_client.result import Result, read_result
 from lstm_explain_client.results import Results, read_results
 from lstm_explain_client.target_sets import TargetLike, TargetsLike, to_wire_targets
 from lstm_explain_client.tensors import Array, as_array, to_wire
+from lstm_explain_client.wire_groups import to_wire_groups, to_wire_through
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 
 CHUNK = 1 << 20
@@ -33,7 +35,7 @@ class Request:
     targets: several at once, instead of `target`, as in `Client.explain_many`.
     id: identifies the answer in a stream; default: the position of the request in the stream, from "0".
     receipt: whether to ask for a receipt.
-    progress, condition: as in `Client.explain`.
+    progress, condition, groups, through: as in `Client.explain`.
     """
 
     model: str
@@ -48,6 +50,8 @@ class Request:
     receipt: bool = False
     progress: ProgressLike = None
     condition: str = ""
+    groups: Groups | Mapping[str, Any] | None = None
+    through: Mapping[str, Sequence[int]] | None = None
 
     def message(self, arrays: Mapping[str, Array]) -> explanation_pb2.ExplainRequest:
         """Returns the request message, with `arrays` from `self.arrays()`; raises InvalidRequest."""
@@ -67,6 +71,8 @@ class Request:
             targets=() if self.targets is None else to_wire_targets(self.targets),
             receipt=self.receipt,
             condition=str(self.condition or ""),
+            groups=to_wire_groups(self.groups),
+            through=to_wire_through(self.through),
         )
 
     def arrays(self) -> dict[str, Array]:

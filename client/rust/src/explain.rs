@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{array::Array, method::Method, proto, target::Target, target_set::TargetSet};
+use crate::{array::Array, groups::Groups, method::Method, proto, target::Target, target_set::TargetSet};
 
 /// A request for one explanation.
 ///
@@ -78,6 +78,20 @@ impl Explain {
     /// [`not_explained`](crate::Explanation::not_explained) says why.
     pub fn condition(mut self, condition: impl Into<String>) -> Self {
         self.message.condition = condition.into();
+        self
+    }
+
+    /// Groups of entries whose relevance the result also contains. They are the players of occlusion and Shapley
+    /// sampling, and sums under other methods.
+    pub fn groups(mut self, groups: Groups) -> Self {
+        self.message.groups = Some(groups.0);
+        self
+    }
+
+    /// Units of an inner value, named as in [`Explain::capture`], that relevance passes through. That of other units is
+    /// absorbed.
+    pub fn through(mut self, value: impl Into<String>, units: impl IntoIterator<Item = i64>) -> Self {
+        self.message.through.push(proto::Through { value: value.into(), units: units.into_iter().collect() });
         self
     }
 

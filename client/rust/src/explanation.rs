@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind};
-use crate::{array::Array, proto};
+use crate::{array::Array, groups::GroupRelevance, proto};
 
 /// The explanation of one batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Explanation {
     /// For a request with a condition, one text per sample: why it is not explained, or empty. The relevance and
     /// ledger of such a sample are NaN.
     pub not_explained: Vec<String>,
+    /// The groups that the request asked for, with their relevance.
+    pub groups: GroupRelevance,
 }
 
 /// For every sample: explained = inputs + initial_states + absorbed + residual. Every array has shape `[batch]`.
@@ -86,6 +88,7 @@ impl TryFrom<proto::ExplainResponse> for Explanation {
             explained_quantity: response.explained_quantity,
             receipt: response.receipt,
             not_explained: response.not_explained,
+            groups: response.groups.unwrap_or_default().try_into()?,
             model: response.model,
             version: response.version,
         })
@@ -111,7 +114,7 @@ fn array(tensor: &Option<proto::Tensor>, field: &str) -> Result<Array, Error> {
     Array::from_tensor(tensor.as_ref().ok_or_else(|| missing(field))?)
 }
 
-fn arrays(tensors: &[proto::Tensor]) -> Result<BTreeMap<String, Array>, Error> {
+pub(crate) fn arrays(tensors: &[proto::Tensor]) -> Result<BTreeMap<String, Array>, Error> {
     tensors.iter().map(|tensor| Ok((tensor.name.clone(), Array::from_tensor(tensor)?))).collect()
 }
 

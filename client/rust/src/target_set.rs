@@ -107,6 +107,13 @@ fn answer_for(response: &proto::ExplainResponse, number: usize) -> Result<proto:
             by_node: ledger.by_node.iter().map(share).collect::<Result<_, Error>>()?,
         })
     };
+    let groups = |groups: &proto::GroupAnswer| {
+        Ok::<_, Error>(proto::GroupAnswer {
+            relevance: parts(&groups.relevance)?,
+            standard_error: parts(&groups.standard_error)?,
+            ..groups.clone()
+        })
+    };
     Ok(proto::ExplainResponse {
         model: response.model.clone(),
         version: response.version.clone(),
@@ -125,5 +132,7 @@ fn answer_for(response: &proto::ExplainResponse, number: usize) -> Result<proto:
         targets: Vec::new(),
         receipt: response.receipt.clone(),
         not_explained: own.not_explained,
+        groups: response.groups.as_ref().map(groups).transpose()?,
+        captured_axes: response.captured_axes.clone(),
     })
 }

@@ -101,8 +101,8 @@ function toTargetSet({ target, every }: Json): TargetSet {
 }
 
 function toRequest(json: Json, id?: string): Request {
-  const { model, version, capture, receipt, condition } = json;
-  return { model, version, capture, receipt, condition, inputs: allTensors(json.inputs), method: toMethod(json.method), target: toTarget(json.target), targets: json.targets?.map(toTargetSet), id };
+  const { model, version, capture, receipt, condition, groups, through } = json;
+  return { model, version, capture, receipt, condition, through, groups: groups && { ...groups, changePoints: groups.change_points }, inputs: allTensors(json.inputs), method: toMethod(json.method), target: toTarget(json.target), targets: json.targets?.map(toTargetSet), id };
 }
 
 // --- what has to come ---
@@ -119,7 +119,7 @@ function checkTensor(where: string, received: Tensor | undefined, expected: Json
     throw new Wrong(`${where}: ${received?.dtype}[${received?.shape}] received, expected ${expected.dtype}[${expected.shape}]`);
   }
   if (expected.tolerance === undefined) {
-    same(where, Array.from(received.data as ArrayLike<unknown>), expected.data);
+    same(where, Array.from(received.data as ArrayLike<unknown>, (value) => (typeof value === "bigint" ? Number(value) : value)), expected.data);
     return;
   }
   Array.from(received.data as ArrayLike<number>).forEach((value, at) => {
@@ -145,6 +145,13 @@ function checkResult(received: Result, expected: Json): void {
       same(name, Object.keys(received[name]).sort(), Object.keys(expected[name]).sort());
       Object.entries(expected[name]).forEach(([key, value]) => checkTensor(`${name}.${key}`, received[name][key], value));
     }
+  }
+  const { groups } = received;
+  const partsOfGroups: Record<string, Record<string, Tensor>> = { ...groups, standard_error: groups.standardError };
+  for (const [name, tensors] of Object.entries<Json>(expected.groups ?? {})) {
+    const own = partsOfGroups[name] ?? {};
+    same(`groups.${name}`, Object.keys(own).sort(), Object.keys(tensors).sort());
+    Object.entries(tensors).forEach(([key, value]) => checkTensor(`groups.${name}.${key}`, own[key], value));
   }
   if (expected.warnings !== undefined) {
     const beginnings = received.warnings.map((warning, i) => warning.slice(0, expected.warnings[i]?.length));

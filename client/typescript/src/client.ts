@@ -12,6 +12,7 @@ import { Cancelled, ExplainError, fromCall, InvalidRequest, MalformedResponse, t
 import * as explanations from "./generated/lstm_explain/v1/explanation.js";
 import * as modelStubs from "./generated/lstm_explain/v1/model.js";
 import * as operationStubs from "./generated/lstm_explain/v1/operation.js";
+import { type Groups, toWire as groupsToWire } from "./groups.js";
 import { type Method, toWire as methodToWire } from "./method.js";
 import { detail, type Import, importMessages, type ModelDetail, type ModelRoute, type ModelSummary, route, summary } from "./models.js";
 import { isDone, type Operation, operationOf, type StartOptions } from "./operations.js";
@@ -45,6 +46,10 @@ export interface Request {
    * explained > 3". Other samples are only predicted; `notExplained` of the result says why.
    */
   condition?: string;
+  /** Asks for the relevance of groups of entries, which are the players of occlusion and shapleySampling. */
+  groups?: Groups;
+  /** By inner value (as in `capture`), the units that relevance passes through. That of other units is absorbed. */
+  through?: Record<string, readonly (number | bigint)[]>;
   /** Identifies the answer in a stream. By default, the position of the request in the stream, from "0". */
   id?: string;
 }
@@ -364,6 +369,8 @@ function toMessage(request: Request): explanations.ExplainRequest {
     targets: targetsToWire(request.targets ?? []),
     receipt: request.receipt ?? false,
     condition: request.condition ?? "",
+    groups: request.groups && groupsToWire(request.groups),
+    through: Object.entries(request.through ?? {}).map(([value, units]) => ({ value, units: units.map(BigInt) })),
   };
 }
 

@@ -5,6 +5,7 @@
 export * from "./client.js";
 export type { ConnectOptions, Tls, Token } from "./connection.js";
 export * from "./errors.js";
+export type { ChangePoints, FeatureGroup, GroupRelevance, Groups } from "./groups.js";
 export type * from "./method.js";
 export type { Import, ModelDetail, ModelRoute, ModelSummary, NodeReport, TensorSpec } from "./models.js";
 export { isDone, type Operation, type OperationState, type StartOptions } from "./operations.js";

@@ -33,9 +33,10 @@ const QUANTITY_WORDS = ["score", "probability"] as const;
  * - "steps": Time steps. The default.
  * - "features": Features, each over all time steps.
  * - "cells": Every feature of every time step.
+ * - "groups": The groups of the request, which take the place of any other units.
  */
 export type Players = (typeof PLAYERS_WORDS)[number];
-const PLAYERS_WORDS = ["steps", "features", "cells"] as const;
+const PLAYERS_WORDS = ["steps", "features", "cells", "groups"] as const;
 
 /**
  * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
@@ -178,7 +179,10 @@ export interface Occlusion {
   background?: Background;
 }
 
-/** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
+/**
+ * Shapley values, exact for few players and otherwise estimated over random permutations. Every second permutation is
+ * the reverse of the previous one.
+ */
 export interface ShapleySampling {
   name: "shapleySampling";
   /**
@@ -197,6 +201,19 @@ export interface ShapleySampling {
   over?: Players;
   /** The background set whose samples absent players take their values from, instead of `baseline`. */
   background?: Background;
+  /**
+   * Permutations are added until no player of any sample has a larger standard error than this, in units of the
+   * explained value, or until there are `max_permutations`, which is a warning. Draws from a background set add an
+   * error of their own, which more permutations do not lower. Default: none, so that no permutations are added.
+   */
+  standardError?: number;
+  /** Number of permutations at most, where `standard_error` is set. Default: 1000. */
+  maxPermutations?: number;
+  /**
+   * Up to this many players, the model scores every coalition (2 to the power of the number of players), and the values
+   * are exact. At most 13; 0 for never. Default: 10.
+   */
+  exactPlayers?: number;
 }
 
 /**
@@ -435,7 +452,11 @@ export function toWire(method: Method): wire.Method {
         },
       };
     case "shapleySampling":
-      only(method, ["name", "permutations", "seed", "baseline", "over", "background"], "method.shapleySampling");
+      only(
+        method,
+        ["name", "permutations", "seed", "baseline", "over", "background", "standardError", "maxPermutations", "exactPlayers"],
+        "method.shapleySampling",
+      );
       return {
         method: {
           $case: "shapleySampling",
@@ -445,6 +466,9 @@ export function toWire(method: Method): wire.Method {
             baseline: allToWire(method.baseline ?? {}, "method.shapleySampling.baseline"),
             over: choice(PLAYERS_WORDS, method.over, "method.shapleySampling.over"),
             background: method.background && backgroundToWire(method.background),
+            standardError: method.standardError,
+            maxPermutations: method.maxPermutations,
+            exactPlayers: method.exactPlayers,
           },
         },
       };
@@ -541,6 +565,9 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         baseline: allFromWire(said.value.baseline),
         over: chosen(PLAYERS_WORDS, said.value.over),
         background: backgroundFromWire(said.value.background),
+        standardError: said.value.standardError,
+        maxPermutations: said.value.maxPermutations,
+        exactPlayers: said.value.exactPlayers,
       };
     case "contextualDecomposition":
       return {

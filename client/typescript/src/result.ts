@@ -5,6 +5,7 @@
 import { MalformedResponse } from "./errors.js";
 import type * as wire from "./generated/lstm_explain/v1/explanation.js";
 import type { Tensor as Message } from "./generated/lstm_explain/v1/tensor.js";
+import { fromWire as groupsFromWire, type GroupRelevance } from "./groups.js";
 import { fromWire as methodFromWire, type Method } from "./method.js";
 import { fromWire as targetFromWire, type Target } from "./target.js";
 import { allFromWire, fromWire, type Tensor } from "./tensor.js";
@@ -61,6 +62,8 @@ export interface Result {
    * such a sample are NaN.
    */
   notExplained: string[];
+  /** The groups that the request asked for, with their relevance. */
+  groups: GroupRelevance;
 }
 
 /** The result of a response. */
@@ -88,6 +91,7 @@ export function fromResponse(response: wire.ExplainResponse): Result {
     explainedQuantity: response.explainedQuantity,
     receipt: response.receipt,
     notExplained: response.notExplained,
+    groups: groupsFromWire(response.groups),
   };
 }
 

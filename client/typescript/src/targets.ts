@@ -81,6 +81,11 @@ function answerFor(response: wire.ExplainResponse, number: number, whole: boolea
       residual: some(ledger.residual),
       byNode: ledger.byNode.map(({ node, absorbed }) => ({ node, absorbed: some(absorbed) })),
     },
+    groups: response.groups && {
+      ...response.groups,
+      relevance: response.groups.relevance.map(part),
+      standardError: response.groups.standardError.map(part),
+    },
     target: own.target,
     warnings: own.warnings,
     explainedQuantity: own.explainedQuantity,

@@ -94,7 +94,7 @@ def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
     for name in feed.columns:
         levels = len(feed.specs[name].shape) - (feed.axes[name].batch is not None)
         columns[f"relevance/{name}"] = _list(levels, number)
-        if explainer.method.standard_error:
+        if explainer.method.has_standard_error:
             columns[f"standard_error/{name}"] = _list(levels, number)
         if name in feed.texts:
             columns[f"tokens/{name}"] = pa.list_(pa.string())

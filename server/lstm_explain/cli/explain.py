@@ -72,6 +72,18 @@ def explain(
     ] = None,
     condition: Condition = "",
     capture: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An inner value to explain too.")] = None,
+    through: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=UNIT,UNIT", help="Units of an inner value that alone pass relevance on (LRP)."),
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'window=24; features.NAME=A,B'",
+            help="Entries that belong together: window=STEPS, words or change_points[=SEGMENTS], and features (as "
+            "model.yaml has them) or features.NAME=FIRST,SECOND, separated by semicolons.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write every array there.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with heatmaps there.")] = None,
     as_json: AsJson = False,
@@ -79,6 +91,7 @@ def explain(
     """Explains one batch. Exit code: 1 if the method cannot explain the model, 2 if an argument is wrong."""
     cache.use()
     from lstm_explain.methods import LRP
+    from lstm_explain.repository.group_notation import groups_from_text
     from lstm_explain.repository.text_notation import override_from_text
 
     if not inputs and not text:
@@ -94,13 +107,15 @@ def explain(
         arrays |= dict.fromkeys(_text_inputs(loaded), text)
     chosen = override_from_text(LRP() if served is None else served.default_method, method, parameters)
     chosen = _with_baselines(chosen, baseline or (), mean_baseline or (), loaded)
+    together = None if groups is None else groups_from_text(groups)
+    units = {name: _units(name, text) for name, text in (pair(given, "--through") for given in through or ())}
     explanation: Explanation | Explanations
     with runs_bar(chosen.name) as progress:
         if targets is None:
-            explanation = loaded.explain(arrays, chosen, aim, capture or (), progress, condition)
+            explanation = loaded.explain(arrays, chosen, aim, capture or (), progress, condition, together, units)
         else:
             aims = targets_for(served, loaded, targets, batch_axis)
-            explanation = loaded.explain_many(arrays, chosen, aims, capture or (), progress, condition)
+            explanation = loaded.explain_many(arrays, chosen, aims, capture or (), progress, condition, together, units)
     if out is not None:
         _write_npz(out, explanation)
     if html is not None:
@@ -111,6 +126,13 @@ def explain(
         print(json.dumps(_summary(explanation)))
     for warning in _warnings(explanation):
         print(f"lstm-explain: warning: {warning}", file=sys.stderr)
+
+
+def _units(name: str, text: str) -> list[int]:
+    units = [unit.strip() for unit in text.split(",")]
+    if not all(unit.isdecimal() for unit in units):
+        raise typer.BadParameter(f"--through {name}={text!r}: expected whole numbers, separated by commas")
+    return [int(unit) for unit in units]
 
 
 def _text_inputs(model: Model) -> list[str]:
@@ -163,6 +185,7 @@ def _arrays(given: Explanation | Explanations) -> dict[str, Any]:
         **{f"output/{name}": array for name, array in outputs.items()},
         **{f"standard_error/{name}": array for name, array in explanation.standard_error.items()},
         **{f"captured/{name}": array for name, array in explanation.captured.items()},
+        **_group_arrays(given if isinstance(given, list) else [given], several=isinstance(given, list)),
         "explained": explanation.explained,
         "ledger/inputs": ledger.inputs,
         "ledger/initial_states": ledger.initial_states,
@@ -170,6 +193,19 @@ def _arrays(given: Explanation | Explanations) -> dict[str, Any]:
         "ledger/residual": ledger.residual,
         **{f"ledger/by_node/{name}": array for name, array in ledger.by_node.items()},
     }
+
+
+def _group_arrays(explanations: Sequence[Explanation], *, several: bool) -> dict[str, Any]:
+    """Returns the names, the steps and the relevance of the groups of each input."""
+    import numpy as np
+
+    found: dict[str, Any] = {}
+    for name, own in explanations[0].groups.items():
+        each = [one.groups[name].relevance for one in explanations]
+        found[f"groups/{name}/relevance"] = np.stack(each) if several else each[0]
+        found[f"groups/{name}/names"] = own.names.astype(np.str_)
+        found[f"groups/{name}/steps"] = own.steps
+    return found
 
 
 def _write_npz(path: Path, explanation: Explanation | Explanations) -> None:

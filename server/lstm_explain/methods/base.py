@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from lstm_explain.runner.method_tools import MethodTools
 
 Players = Literal["steps", "features", "cells"]
+GroupedPlayers = Literal[Players, "groups"]
 SingleBaseline = float | npt.NDArray[Any] | Mapping[str, float | npt.NDArray[Any]] | None
 Baseline = SingleBaseline | Background
-CountPlayers = Callable[[Players], Sequence[int]]  # the number of players of every input
+CountPlayers = Callable[[GroupedPlayers], Sequence[int]]  # the number of players of every input
 MAX_RUNS = 10_000  # steps, samples or permutations that one call to a server may request
 
 
@@ -49,7 +50,12 @@ class Batching(Enum):
     PADDED = "any, where the shorter sequences can be padded"
 
 
-UNITS: Mapping[str, str] = {"steps": "time steps", "features": "features", "cells": "features of every step"}
+UNITS: Mapping[str, str] = {
+    "steps": "time steps",
+    "features": "features",
+    "cells": "features of every step",
+    "groups": "groups of the request",
+}
 
 
 @dataclass(frozen=True)
@@ -110,14 +116,20 @@ class Method:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
-    def standard_error(self) -> bool:
-        """Whether its answers have one."""
+    def has_standard_error(self) -> bool:
+        """Whether its answers have a standard error."""
         return False
 
     @property
     def explains_probability(self) -> bool:
         """Whether the explained value is the output converted to a probability, whatever the target says."""
         return False
+
+    def over_groups(self) -> Method:
+        """The method that values the groups of a request as wholes, where it values parts of the input as wholes;
+        otherwise the method itself.
+        """
+        return self
 
     def kept_beside(self, names: Collection[str]) -> dict[str, Any]:
         """The parameters that stay where those in `names` are replaced; without those that `names` exclude."""
@@ -229,7 +241,7 @@ class BaselineMethod(Method):
         return self.baseline.used if isinstance(self.baseline, Background) else 1
 
     @property
-    def standard_error(self) -> bool:
+    def has_standard_error(self) -> bool:
         return isinstance(self.baseline, Background) and self.baseline.used != self.baseline.count
 
     def __eq__(self, other: object) -> bool:

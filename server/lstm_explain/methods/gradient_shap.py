@@ -63,7 +63,7 @@ class GradientShap(BaselineMethod):
     baseline: Baseline = None
 
     @property
-    def standard_error(self) -> bool:
+    def has_standard_error(self) -> bool:
         return True
 
     @property

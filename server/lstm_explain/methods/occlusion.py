@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from lstm_explain.methods.base import (
     BaselineMethod,
     Batching,
     CountPlayers,
-    Players,
+    GroupedPlayers,
     Promise,
     Words,
 )
@@ -42,7 +42,7 @@ class Occlusion(BaselineMethod):
     window: time steps replaced together, moved by one step at a time; a step gets the mean share of its windows.
         Must be 1 for other units.
     of: the score, or the probability (Softmax or Sigmoid of the output).
-    over: the units: time steps, features (over all time steps), or single cells.
+    over: the units: time steps, features (over all time steps), single cells, or the groups of the request.
     """
 
     name: ClassVar[str] = "occlusion"
@@ -59,7 +59,7 @@ class Occlusion(BaselineMethod):
     window: int = parameter(1, "Window, in steps", least=1)
     baseline: Baseline = None
     of: Quantity = parameter("score", "Fall of", choices={"score": "the score", "probability": "the probability"})
-    over: Players = parameter("steps", "Replaced", choices=UNITS)
+    over: GroupedPlayers = parameter("steps", "Replaced", choices=UNITS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +74,9 @@ class Occlusion(BaselineMethod):
         dropped = {"over": "window", "window": "over"}
         excluded = {dropped[name] for name in names if name in dropped}
         return {name: value for name, value in super().kept_beside(names).items() if name not in excluded}
+
+    def over_groups(self) -> Occlusion:
+        return replace(self, over="groups", window=1)
 
     def runs(self, players: CountPlayers) -> int:
         return self.draws * sum(max(1, count - self.window + 1) for count in players(self.over))
@@ -96,7 +99,7 @@ class Occlusion(BaselineMethod):
 
     def _compared(self, player_set: PlayerSet) -> Comparison:
         scores = player_set.scores
-        of_inputs = [_windows(players.reshape(-1), self.window) for players in player_set.players.values()]
+        of_inputs = [_windows(np.unique(players), self.window) for players in player_set.players.values()]
         windows = [window for own in of_inputs for window in own]
         first = [number == 0 for own in of_inputs for number in range(len(own))]
 

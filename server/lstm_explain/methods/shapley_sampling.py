@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Estimates Shapley values by sampling the orders in which players join."""
+"""Computes Shapley values: exactly where there are few players, otherwise by sampling the orders in which they join."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -16,8 +17,9 @@ from lstm_explain.methods.base import (
     BaselineMethod,
     Batching,
     CountPlayers,
-    Players,
+    GroupedPlayers,
     Promise,
+    SingleBaseline,
     Words,
 )
 from lstm_explain.methods.parameters import parameter
@@ -31,75 +33,148 @@ if TYPE_CHECKING:
     from lstm_explain.runner.players import PlayerSet
 
 ORDERS_OF_A_DRAW = 4  # two pairs, which show how much the orders matter
+MOST_EXACT = 13  # players whose coalitions are fewer than MAX_RUNS
 
 
 @dataclass(frozen=True, eq=False)
 class ShapleySampling(BaselineMethod):
-    """Shapley values, estimated over random orders (Castro et al. 2009, doi 10.1016/j.cor.2008.04.004).
+    """Shapley values (Shapley 1953, A value for n-person games), exact for few players and otherwise estimated over
+    random orders (Castro et al. 2009, doi 10.1016/j.cor.2008.04.004).
 
     Every second order is the reverse of the previous one (Mitchell et al. 2022, arXiv 2104.12199, section 2.2).
 
     permutations: orders drawn; draws from a background set share them, but each has at least four. over: the players:
-    time steps, features (over all time steps), or single cells.
+        time steps, features (over all time steps), single cells, or the groups of the request.
+    standard_error: more orders are drawn until no player of any sample has a larger standard error, in units of the
+        explained value, or until there are `max_permutations`, which is a warning. Draws from a background set add an
+        error of their own, which more orders do not lower.
+    exact_players: up to this many players, every coalition is scored instead, 2 to the power of their number. 0: never.
     """
 
     name: ClassVar[str] = "shapley_sampling"
     words: ClassVar[Words] = Words(
         label="Shapley values",
-        hint="fair shares over random orders",
+        hint="fair shares over all or over random orders",
         absorbed="score of the baseline",
         residual="rounding",
         relevance="mean gain when a step (feature, cell) joins the previous ones",
-        runs="permutations × players",
+        runs="permutations × players; up to `exact_players` players, 2 to the power of their number",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add players
     permutations: int = parameter(25, "Orders", least=1, most=MAX_RUNS)
     seed: int = parameter(0, "Seed", least=0)
     baseline: Baseline = None
-    over: Players = parameter("steps", "Between", choices=UNITS)
+    over: GroupedPlayers = parameter("steps", "Between", choices=UNITS)
+    standard_error: float | None = parameter(None, "Until the standard error is", least=0)
+    max_permutations: int = parameter(1000, "Orders at most", least=1, most=MAX_RUNS)
+    exact_players: int = parameter(10, "Exact up to players", least=0, most=MOST_EXACT)
 
     @property
-    def standard_error(self) -> bool:
+    def has_standard_error(self) -> bool:
         return True
+
+    def over_groups(self) -> ShapleySampling:
+        return replace(self, over="groups")
 
     @property
     def orders(self) -> int:
-        """The number of orders for each baseline: the draws from a background set share them."""
-        return (
-            self.permutations
-            if self.draws == 1
-            else max(ORDERS_OF_A_DRAW, 2 * -(-self.permutations // (2 * self.draws)))
-        )
+        """The number of orders for each baseline to begin with: the draws from a background set share them."""
+        return self._of_each_draw(self.permutations)
+
+    @property
+    def most_orders(self) -> int:
+        """The number of orders for each baseline at most."""
+        most = self.permutations if self.standard_error is None else max(self.permutations, self.max_permutations)
+        return self._of_each_draw(most)
+
+    def _of_each_draw(self, permutations: int) -> int:
+        if self.draws == 1:
+            return permutations
+        return max(ORDERS_OF_A_DRAW, 2 * -(-permutations // (2 * self.draws)))
 
     def runs(self, players: CountPlayers) -> int:
-        return self.draws * self.orders * max(1, sum(players(self.over)))
+        return self._runs(players, self.most_orders)
+
+    def likely_runs(self, players: CountPlayers) -> int:
+        return self._runs(players, self.orders)
+
+    def _runs(self, players: CountPlayers, orders: int) -> int:
+        count = sum(players(self.over))
+        return self.draws * (2**count if count <= self.exact_players else orders * count)
 
     def memory(self, cost: Cost) -> float:
         return cost.of_predictions()
 
     def cheapest_variant(self) -> Self:
-        return replace(self, permutations=1)
+        return replace(self, permutations=1, standard_error=None, exact_players=0)
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """Lets players join one by one in random order.
+        """Scores every coalition of few players, or lets players join one by one in random order.
 
         The gains of each order add up to the whole difference, and so does their mean. Every draw from a background set
         has orders of its own.
         """
-        scores = tools.scores(self.over)
-        return tools.compared_with(
-            self.baseline,
-            scores,
-            lambda baseline, draw: self._compared(tools.player_set(scores, baseline, self.over), draw),
-        )
+        scores, errors = tools.scores(self.over), list[float]()
 
-    def _compared(self, player_set: PlayerSet, draw: int) -> Comparison:
-        orders = draw_orders(player_set.count, self.orders, self.seed if self.draws == 1 else (self.seed, draw))
+        def compared(baseline: SingleBaseline, draw: int) -> Comparison:
+            player_set = tools.player_set(scores, baseline, self.over)
+            exact = player_set.count <= self.exact_players
+            start, mean, error = shapley_values(player_set) if exact else self._sampled(player_set, draw)
+            errors.append(float(error.max(initial=0.0)))
+            return Comparison(player_set.relevance(mean), mean.sum(axis=1), start, player_set.relevance(error))
+
+        answer = tools.compared_with(self.baseline, scores, compared)
+        if self.standard_error is None or self._suffices(max(errors)):
+            return answer
+        reached = f"after {self.most_orders} orders, the standard error is up to {max(errors):.3g}"
+        return replace(answer, notes=(*answer.notes, f"{reached}, more than {self.standard_error:g}"))
+
+    def _sampled(self, player_set: PlayerSet, draw: int) -> tuple[Array, Array, Array]:
+        """Returns the scores of the baseline, [batch], the estimated values and their standard errors, [batch, players]
+        each.
+        """
+        seed = self.seed if self.draws == 1 else (self.seed, draw)
+        orders, done = draw_orders(player_set.count, self.most_orders, seed), self.orders
         baseline = player_set.baseline_scores()
-        gains = np.stack([_gains(player_set, order, baseline) for order in orders])  # [orders, batch, players]
-        mean, error = estimate(gains, self.draws)
-        return Comparison(player_set.relevance(mean), mean.sum(axis=1), baseline, player_set.relevance(error))
+        gains = [_gains(player_set, order, baseline) for order in orders[:done]]  # [batch, players] each
+        while True:
+            mean, error = estimate(np.stack(gains), self.draws)
+            if done == len(orders) or self._suffices(float(error.max(initial=0.0))):
+                return baseline, mean, error
+            more = min(2 * done, len(orders))
+            gains += [_gains(player_set, order, baseline) for order in orders[done:more]]
+            done = more
+
+    def _suffices(self, error: float) -> bool:
+        """Returns whether the standard error of one draw is small enough; NaN is not."""
+        return self.standard_error is not None and error <= self.standard_error * math.sqrt(self.draws)
+
+
+def shapley_values(player_set: PlayerSet) -> tuple[Array, Array, Array]:
+    """Returns the scores of the baseline, [batch], the exact Shapley values and their standard errors, which are zero,
+    [batch, players] each.
+
+    The value of player i is the sum over coalitions S without i of |S|! (n - |S| - 1)! / n! (v(S with i) - v(S)).
+    """
+    n = player_set.count
+    bits = 1 << np.arange(n)
+
+    def present(ids: range) -> Array:
+        return (np.asarray(ids)[:, None] & bits) > 0
+
+    scores = player_set.coalitions(
+        2**n, present
+    )  # [coalitions, batch], coalition c has player i where its bit i is set
+    scores[-1] = player_set.scores.explained  # nobody is absent
+    numbers = np.arange(2**n)
+    sizes = present(range(2**n)).sum(axis=1)
+    weights = np.array([1 / (n * math.comb(n - 1, size)) for size in range(n)])
+    values = np.empty((player_set.scores.batch, n))
+    for player, bit in enumerate(bits):
+        without = numbers[(numbers & bit) == 0]
+        values[:, player] = weights[sizes[without]] @ (scores[without | bit] - scores[without])
+    return scores[0], values, np.zeros(values.shape)
 
 
 def draw_orders(players: int, count: int, seed: int | tuple[int, ...]) -> Array:

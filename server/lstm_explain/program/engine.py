@@ -17,17 +17,19 @@ from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.data_dependent_sizes import sizes_are_fixed
 from lstm_explain.graph.ir import Array, Graph, paths_of
 from lstm_explain.graph.session import runtime_message
+from lstm_explain.grouping import NO_GROUPS, Grouping
 from lstm_explain.methods import Method
 from lstm_explain.operators.cells import cells_of
 from lstm_explain.operators.tape import SavedTensors
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.compile import Plan, Purpose, compile_plan
 from lstm_explain.program.head import Head
-from lstm_explain.program.inner_relevance import inner_names
 from lstm_explain.program.passes import BackwardPass, ForwardPass
 from lstm_explain.program.program import KnownShapes, Program, Specialised
 from lstm_explain.program.propagation import explain_one, explain_together
 from lstm_explain.program.terms import saved_values as saved_values_of
+from lstm_explain.program.through import Through
+from lstm_explain.program.views import inner_names
 from lstm_explain.target import Target, select
 
 Passes = dict[Plan, ForwardPass]
@@ -42,13 +44,17 @@ MOST_PLANS = 32  # old plans are dropped, because plans hold sessions and caller
 
 
 class Question(NamedTuple):
-    """Targets in one output. head: the value that is explained for the output."""
+    """Targets in one output. head: the value that is explained for the output. groups: those that the answer is about,
+    empty where it is about single entries. through: the units that relevance passes through, empty for all.
+    """
 
     method: Method
     output: str
     head: Head
     targets: Sequence[Target]
     capture: Sequence[str]
+    groups: Grouping = NO_GROUPS
+    through: Through = ()
 
     @property
     def plain(self) -> bool:
@@ -85,12 +91,13 @@ class Engine:
         """The answer for each target. inputs: checked, in the graph's own types. passes: earlier forward passes on
         these inputs; the function adds to it.
         """
-        program = self.program(question.head, question.method, tuple(question.capture))
+        program = self._program_of(question)
+        special = bool(question.capture or question.through)
         targets, output = question.targets, question.output
-        if len(targets) == 1 and not question.capture:
+        if len(targets) == 1 and not special:
             return [self.explain_one(program, inputs, targets[0], output, passes)]
         axes = [target.batch_axis for target in targets]
-        usual = len({*axes}) == 1 and not question.capture
+        usual = len({*axes}) == 1 and not special
         key = (program, axes[0], *[array.shape for array in inputs.values()])
         known = self.known.specialised.get(key) if usual else None
         done = _pass_of(program, inputs, known, passes)
@@ -138,29 +145,34 @@ class Engine:
 
     def values(self, inputs: Mapping[str, Array], question: Question, passes: Passes) -> Mapping[str, Array]:
         """The values of the forward pass of the question's explanation, which the function adds to `passes`."""
-        program = self.program(question.head, question.method, tuple(question.capture))
+        program = self._program_of(question)
         axes = [target.batch_axis for target in question.targets[:1]]
         known = self.known.specialised.get((program, *axes, *[array.shape for array in inputs.values()]))
         return _pass_of(program, inputs, known, passes).values
 
-    def program(self, head: Head, method: Method, capture: tuple[str, ...] = ()) -> Program:
+    def _program_of(self, question: Question) -> Program:
+        return self.program(question.head, question.method, tuple(question.capture), question.through)
+
+    def program(self, head: Head, method: Method, capture: tuple[str, ...] = (), through: Through = ()) -> Program:
         """The program for these arguments, compiled on first use. Raises UnsupportedOperator, MethodError."""
-        key = (head, method, capture)
+        key = (head, method, capture, through)
         with self._lock:
             try:
                 program = self._programs.get(key)
             except TypeError:  # a method that holds arrays has no hash
-                return self._program(head, method, capture)
+                return self._program(head, method, capture, through)
             if program is None:
-                program = self._programs[key] = self._program(head, method, capture)
+                program = self._programs[key] = self._program(head, method, capture, through)
                 if len(self._programs) > MOST_PROGRAMS:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(key)
             return program
 
-    def _program(self, head: Head, method: Method, capture: tuple[str, ...]) -> Program:
-        plan = self._plan(head, method, tuple(name for name in capture if name not in self.views))
-        return Program(plan, self.cells, method, head, tuple(self.graph.inputs), capture, steady=self.steady)
+    def _program(self, head: Head, method: Method, capture: tuple[str, ...], through: Through) -> Program:
+        saved = dict.fromkeys((*capture, *(name for name, _ in through)))
+        plan = self._plan(head, method, tuple(name for name in saved if name not in self.views))
+        inputs = tuple(self.graph.inputs)
+        return Program(plan, self.cells, method, head, inputs, capture, through, steady=self.steady)
 
     def _plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
         rules, scaled, keep = method.rules, method.times_value, saved_tensors_for(method)

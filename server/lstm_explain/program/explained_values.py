@@ -9,6 +9,7 @@ from lstm_explain.errors import InputError, MethodError, TargetError
 from lstm_explain.methods import Method
 from lstm_explain.program.engine import Engine
 from lstm_explain.program.head import Head, default_output, explainable, head_of
+from lstm_explain.program.through import Through
 from lstm_explain.target import Target
 
 
@@ -25,10 +26,12 @@ class ExplainedValues:
         self.heads = {name: head_of(graph, name, producers) for name in graph.outputs}
         self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)
 
-    def of(self, method: Method, target: Target, capture: Sequence[str] = ()) -> tuple[str, Head]:
+    def of(
+        self, method: Method, target: Target, capture: Sequence[str] = (), through: Through = ()
+    ) -> tuple[str, Head]:
         """Returns the output that the target names, and the value that the method explains for it.
 
-        capture: names of inner values, which are checked. Raises TargetError, MethodError, InputError.
+        capture, through: names of inner values, which are checked. Raises TargetError, MethodError, InputError.
         """
         if not isinstance(target, Target):
             raise TargetError(f"target is {target!r}, expected a Target", field="target")
@@ -44,6 +47,14 @@ class ExplainedValues:
                 raise MethodError(f"capture: only LRP says something of {name!r}", field="capture")
             if name not in self._values and name not in self._views:
                 raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
+        for name, _ in through:
+            if not method.propagates:
+                problem = f"through: {method.name} does not pass relevance through units; lrp and gradients do"
+                raise MethodError(problem, field="through")
+            if name in self._views and not method.gates:
+                raise MethodError(f"through: only LRP passes relevance through {name!r}", field="through")
+            if name not in self._values and name not in self._views:
+                raise InputError(f"through: the model has no value {name!r} that depends on an input", field="through")
         head = self.heads[output]
         if target.pre_activation or head.value == output:
             return output, head

@@ -97,6 +97,7 @@ class Precision:
         if (
             axes is not None
             and not question.capture
+            and not question.through
             and target.batch_axis is not None
             and min(len(rows), most) < selection.batch
         ):

@@ -39,6 +39,15 @@ from lstm_explain.program.steps.recurrent import RecurrentBackward, RecurrentFor
 from lstm_explain.program.steps.routing import ChainRule, Routing, merged
 from lstm_explain.program.steps.segment import SegmentForward
 from lstm_explain.program.terms import Terms
+from lstm_explain.program.through import (
+    Through,
+    ThroughRecurrent,
+    ThroughValue,
+    chosen_views,
+    not_reached,
+    producer_of,
+)
+from lstm_explain.program.views import inner_view
 
 MOST_SHAPES = 512  # the number of different shapes that are kept for one method
 TIMES_A_PASS = 4  # the memory of the forward pass, the backward pass and float64 together
@@ -48,8 +57,9 @@ class Program:
     """Runs a plan forward, and runs the backward pass of one method. Safe to call from several threads.
 
     cells: our kernels by node name. head: the value that is explained; None where the backward pass starts elsewhere.
-    inputs, capture: the values whose relevance is returned. steady: whether the shapes of the inputs alone decide how
-    much there is to compute. Raises MethodError for a composite that does not fit the graph.
+    inputs, capture: the values whose relevance is returned. through: the units that relevance passes through. steady:
+    whether the shapes of the inputs alone decide how much there is to compute. Raises MethodError for a composite that
+    does not fit the graph.
     """
 
     def __init__(
@@ -60,6 +70,7 @@ class Program:
         head: Head | None = None,
         inputs: Sequence[str] = (),
         capture: Sequence[str] = (),
+        through: Through = (),
         *,
         steady: bool = True,
     ) -> None:
@@ -76,11 +87,18 @@ class Program:
             for node, bodies in plan.bodies.items()
         }
         self._forward = [self._forward_step(step) for step in plan.steps]
+        self.chosen = chosen_views(through, cells)  # by recurrent node and view, the units
         layers = layer_steps(plan, self.lrp)
-        self._back = [
-            layers.get(backward_node.node.name) or self._backward_step(backward_node)
-            for backward_node in reversed(plan.backward_nodes)
-        ]
+        self._back: list[BackwardStep | ThroughValue] = []
+        at_values = {name: units for name, units in through if inner_view(name, cells) is None}
+        for backward_node in reversed(plan.backward_nodes):
+            for name in backward_node.carrying:
+                if name in at_values:
+                    own = producer_of(name, cells)
+                    self._back.append(ThroughValue(name, at_values.pop(name), own, gradient=plan.gradient))
+            self._back.append(layers.get(backward_node.node.name) or self._backward_step(backward_node))
+        for name in at_values:
+            raise not_reached(name)
 
     # --- forward ------------------------------------------------------------------------------------------------
 
@@ -145,8 +163,8 @@ class Program:
 
     @property
     def back_steps(self) -> Sequence[BackwardStep]:
-        """The steps of the backward pass, in order."""
-        return self._back
+        """The steps of the backward pass that pass nodes, in order."""
+        return [step for step in self._back if isinstance(step, BackwardStep)]
 
     def backward_together(self, backs: Sequence[BackwardPass], known: Specialised | None = None) -> None:
         """`backward` from several targets of one forward pass, node by node."""
@@ -176,6 +194,9 @@ class Program:
         match kind:
             case Kind.RECURRENT:
                 settings = None if plan.gradient else settings_of(lrp, backward_node.node)
+                chosen = self.chosen.get(backward_node.node.name)
+                if chosen is not None and settings is not None:
+                    return ThroughRecurrent(backward_node, self.cells[backward_node.node.name], settings, chosen)
                 return RecurrentBackward(backward_node, self.cells[backward_node.node.name], settings)
             case Kind.CONTROL:
                 return ControlFlowBackward(backward_node, self._bodies[backward_node.node.name])
@@ -206,7 +227,7 @@ class Program:
         """
         if self.plan.bodies:
             return None
-        met = [step for step in self._back if any(name in back.messages for name in step.carrying)]
+        met = [step for step in self.back_steps if any(name in back.messages for name in step.carrying)]
         steps = merged([step.specialised(back) for step in met])
         forward = [step.specialised(done).__call__ for step in self._forward]
         return Specialised(forward, [step.__call__ for step in steps], self._open_shapes(done), steps)

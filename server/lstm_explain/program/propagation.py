@@ -17,10 +17,11 @@ from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.operators.formulas import in_dtype
 from lstm_explain.program.account import RelevanceAccount, add_per_sample, largest_per_sample, per_sample
 from lstm_explain.program.attribution import Attribution, joined
-from lstm_explain.program.inner_relevance import inner_relevance, inner_view
+from lstm_explain.program.inner_relevance import inner_relevance
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.program import Program, Specialised
 from lstm_explain.program.terms import scale
+from lstm_explain.program.views import inner_view
 from lstm_explain.target import Selection, weights_of_sample
 
 NO_TOTALS = np.zeros(0)

@@ -78,6 +78,8 @@ class RequestBatching:
         target, method = request.target, request.method
         if (
             request.capture
+            or request.groups
+            or request.through
             or request.targets
             or request.condition
             or target.weights is not None

@@ -105,6 +105,7 @@ class ModelConfig(_Strict, RouteConfig):
     gates: by node (a product), which operand is the gate: 0, 1, or null for neither; for gates that the graph does not
         show.
     classes, features: by output or input, the names of the entries of the last axis.
+    feature_groups: by input, the features of each group (names, or positions on the last axis), by the group's name.
     units: by output or input, the unit of all entries, or one unit per entry of the last axis.
     examples: by input, what the page offers to try: texts for an input with a tokenizer, for others CSV files in the
         model's folder, with a line per time step.
@@ -119,6 +120,7 @@ class ModelConfig(_Strict, RouteConfig):
     gates: dict[str, Annotated[int, Field(ge=0, le=1)] | None] = {}
     classes: dict[str, list[str]] = {}
     features: dict[str, list[str]] = {}
+    feature_groups: dict[str, dict[str, list[str | int]]] = {}
     units: dict[str, str | list[str]] = {}
     examples: dict[str, list[str]] = {}
     tokenizer: TokenizerConfig | None = None
@@ -128,7 +130,7 @@ class ModelConfig(_Strict, RouteConfig):
     def labels(self, model: str, version: str) -> Labels:
         """Returns the names that the configuration gives to a version of the model."""
         units = {name: [unit] if isinstance(unit, str) else unit for name, unit in self.units.items()}
-        return Labels(model, version, self.classes, self.features, units)
+        return Labels(model, version, self.classes, self.features, units, self.feature_groups)
 
     def default_method(self) -> Method:
         """Returns the method for requests that name none. Raises MethodError."""

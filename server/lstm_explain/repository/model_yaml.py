@@ -13,15 +13,17 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from lstm_explain.errors import Error, MethodError, ModelError, TargetError
+from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError
 from lstm_explain.model import TensorSpec
 from lstm_explain.program.axes import Axes
 from lstm_explain.repository.model_keys import ModelConfig
 from lstm_explain.repository.route_config import RouteConfig
 from lstm_explain.repository.yaml_reader import read_yaml
+from lstm_explain.runner.groups import positions_of
 from lstm_explain.target import select
 
 KeyPath = tuple[int | str, ...]
+MAX_FEATURES = 1 << 24  # positions where a model declares no number of features
 MAX_KEY_LENGTH = 200  # characters of a key that an error repeats
 
 
@@ -60,6 +62,9 @@ class ConfigFile:
             for name, values in names.items():
                 self._check_known((key, name), name, specs)
                 self._check_length((key, name), values, specs[name])
+        for name, groups in config.feature_groups.items():
+            self._check_known(("feature_groups", name), name, inputs)
+            self._check_groups(("feature_groups", name), groups, inputs[name])
         for name, unit in config.units.items():
             self._check_known(("units", name), name, inputs | outputs)
             if isinstance(unit, list):
@@ -131,6 +136,13 @@ class ConfigFile:
     def _check_known(self, path: KeyPath, name: str, specs: dict[str, TensorSpec]) -> None:
         if name not in specs:
             raise self.error(path, f"the model has no {name!r}, only {', '.join(specs)}")
+
+    def _check_groups(self, path: KeyPath, groups: Mapping[str, list[str | int]], spec: TensorSpec) -> None:
+        extent, names = spec.shape[-1] if spec.shape else 1, self.config.features.get(str(path[-1]), ())
+        try:
+            positions_of(groups, extent if isinstance(extent, int) else MAX_FEATURES, names, str(path[-1]))
+        except InputError as error:
+            raise self.error(path, str(error)) from error
 
     def _check_length(self, path: KeyPath, values: list[str], spec: TensorSpec) -> None:
         extent = spec.shape[-1] if spec.shape else 1

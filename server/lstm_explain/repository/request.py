@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from lstm_explain.condition import Condition
+from lstm_explain.grouping import Grouping, Groups
 from lstm_explain.methods.base import Method
 from lstm_explain.target import Target
 from lstm_explain.target_sets import TargetSet
@@ -25,6 +26,8 @@ class ModelRequest:
     inputs: text as object arrays of str, until it becomes tokens. method: None for a prediction. tokens: by text input,
     the tokens in the shape of the input's relevance, as an object array of str. receipt: whether the answer comes with
     a signed receipt. condition: what a sample's prediction must meet to be explained.
+    a signed receipt. through: by inner value, the units that relevance passes through. groups: as asked for. words: the
+    words of text inputs, where the groups are words. grouping: the groups that were found in the inputs.
     """
 
     inputs: Mapping[str, Array]
@@ -35,3 +38,12 @@ class ModelRequest:
     tokens: dict[str, Array] = field(default_factory=dict)
     receipt: bool = False
     condition: Condition | None = None
+    groups: Groups | None = None
+    through: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    words: dict[str, Array] = field(default_factory=dict)
+    grouping: Grouping = field(default_factory=dict)
+
+    @property
+    def group_counts(self) -> list[int]:
+        """The number of groups of every input; empty for a request without groups."""
+        return [own.count for own in self.grouping.values()]

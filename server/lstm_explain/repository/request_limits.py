@@ -18,7 +18,7 @@ from lstm_explain.model import Model
 from lstm_explain.program.propagation import targets_together
 from lstm_explain.runner.cost import Cost
 from lstm_explain.runner.per_sample import too_many_samples
-from lstm_explain.runner.run_count import extents, extents_of, runs
+from lstm_explain.runner.run_count import NO_GROUPS, Counts, extents, extents_of, runs
 from lstm_explain.target_sets import TargetSet, check_count, count_of
 
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -68,13 +68,14 @@ class Limits:
         targets: Sequence[TargetSet] = (),
         *,
         brief: bool = False,
+        groups: Counts = NO_GROUPS,
     ) -> tuple[int, int]:
         """Returns the time steps of all samples of all runs, to which the time of a request is proportional, and the
         estimate of its memory in bytes.
 
         method: None for a prediction. targets: several of one request. brief: raises Deferred if the estimate would
-        take time, see `estimate`. Raises InputError, MethodError, TargetError. Inputs that do not match the model are
-        left for the engine to refuse.
+        take time, see `estimate`. groups: the number of groups of every input, where the request has groups. Raises
+        InputError, MethodError, TargetError. Inputs that do not match the model are left for the engine to refuse.
         """
         elements, largest = 0, (1, 1)
         for name, array in inputs.items():
@@ -89,7 +90,7 @@ class Limits:
             raise InputError(f"{elements} elements in all inputs, at most {self.elements} are allowed", field="inputs")
         count = targets_in(model, inputs, targets)
         check_count(count, self.targets)
-        times = runs(model.axes, inputs, method)
+        times = runs(model.axes, inputs, method, groups)
         samples = largest[0] * times * count
         if method is not None and self.samples is not None and samples > self.samples:
             raise too_many_samples(method, samples, self.samples)

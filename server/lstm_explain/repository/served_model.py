@@ -179,7 +179,7 @@ def load_served(source: Source) -> ServedModel:
     config_file.check_nodes(node.name for node in report.nodes)
     texts = _text_inputs(config_file, model, source)
     model.labels = config.labels(source.name, str(source.version))
-    model.tokenizers = {name: text.encode for name, text in texts.items()}
+    model.tokenizers = dict(texts)
     background = model.background or {}
     card = Card(
         name=source.name,

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,21 @@ class TextInput:
         except OverflowError:
             largest = max(map(max, rows))
             raise self._error(f"the tokenizer makes the id {largest}, which exceeds {self.dtype},") from None
+
+    def __call__(self, texts: npt.NDArray[np.object_]) -> tuple[npt.NDArray[Any], npt.NDArray[np.object_]]:
+        return self.encode(texts)
+
+    def word_numbers(self, texts: npt.NDArray[np.object_], limits: Limits | None = None) -> npt.NDArray[np.int64]:
+        """Returns the number of the word that each token of the texts [batch] belongs to, [batch, longest]; -1 for
+        padding. A token outside of all words, such as a separator, is a word by itself. Raises as `encode` does.
+        """
+        sentences: list[str] = texts.tolist()
+        limits = self.limits if limits is None else limits
+        rows = [_word_numbers(self._encode_one(i, sentence, limits)) for i, sentence in enumerate(sentences)]
+        numbers = np.full((len(rows), max(map(len, rows))), -1, np.int64)
+        for number, row in zip(numbers, rows, strict=True):
+            number[: len(row)] = row
+        return numbers
 
     def _check_size(self, sentences: Sequence[str], limits: Limits) -> None:
         """Raises InputError if the texts exceed a limit, before they are tokenised."""
@@ -254,6 +270,12 @@ def _parts(sentence: str) -> Iterator[str]:
 
 def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
+def _word_numbers(encoding: Encoding) -> list[int]:
+    ids: list[int | None] = encoding.word_ids
+    starts = (word is None or word != before for before, word in pairwise([None, *ids]))
+    return [number - 1 for number in accumulate(starts)]
 
 
 def _words(sentence: str, encoding: Encoding) -> list[str]:

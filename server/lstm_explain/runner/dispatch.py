@@ -50,7 +50,9 @@ def _expected(task: ExplainTask, method: Method) -> tuple[int, int]:
     """Returns how often the method is likely to run the model for this task, and how many samples it explains."""
     axes = task.runner.axes
     samples = 1 if task.context_size > 1 else extents(axes, task.inputs)[0]
-    return method.likely_runs(players_of(axes, task.inputs)), samples
+    return method.likely_runs(
+        players_of(axes, task.inputs, [int(own.max()) + 1 for own in task.groups.values()])
+    ), samples
 
 
 def resolve_method(task: ExplainTask, method: Method) -> Method:

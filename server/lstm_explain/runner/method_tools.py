@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.background import Background
-from lstm_explain.methods.base import Baseline, Players, SingleBaseline
+from lstm_explain.methods.base import Baseline, GroupedPlayers, Players, SingleBaseline
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.runner.background import Compare, compare_with, draws
 from lstm_explain.runner.decomposition import contextual_decomposition
@@ -26,15 +26,15 @@ class MethodTools:
 
     task: ExplainTask
 
-    def scores(self, over: Players = "features") -> Scores:
+    def scores(self, over: GroupedPlayers = "features") -> Scores:
         """Scores changed inputs by the explained value. over: what changes from one input to the next."""
-        return Scores(self.task, begin_alike=over != "features")
+        return Scores(self.task, begin_alike=self._begin_alike(over))
 
-    def probabilities(self, method: str, over: Players = "features") -> Scores:
+    def probabilities(self, method: str, over: GroupedPlayers = "features") -> Scores:
         """Scores changed inputs by the output as a probability. method: named in the MethodError where the output is
         none. over: see `scores`.
         """
-        return probabilities(self.task, method, begin_alike=over != "features")
+        return probabilities(self.task, method, begin_alike=self._begin_alike(over))
 
     def margins(self, method: str, threshold: float | None, over: Players) -> Scores:
         """Scores changed inputs by what is left until the prediction turns. method, over: see `probabilities`.
@@ -59,7 +59,18 @@ class MethodTools:
         answer = attribution_of(scores, relevance, total, margin)
         return replace(answer, steps_used=runs, notes=notes)
 
-    def player_set(self, scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
+    def _begin_alike(self, over: GroupedPlayers) -> bool:
+        """Returns whether inputs in which one of these parts is changed begin alike."""
+        if over != "groups":
+            return over != "features"
+        times = {name: axes.time for name, axes in self.task.runner.axes.items()}
+        return any(
+            (groups != groups.take([0], time)).any()
+            for name, groups in self.task.groups.items()
+            if (time := times[name]) is not None
+        )
+
+    def player_set(self, scores: Scores, baseline: Baseline, over: GroupedPlayers) -> PlayerSet:
         """Returns the parts of the inputs that can be replaced by the baseline."""
         return player_set(scores, baseline, over)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -126,6 +126,7 @@ class ExplainTask:
     """One question: the arguments of `explain`, with checked inputs.
 
     context_size: the number of samples in the inputs where only one of them is explained, as if all were one sample.
+    groups: by input, the group of each entry, in the input's shape; empty where the question has no groups.
     """
 
     runner: ModelRunner
@@ -134,3 +135,4 @@ class ExplainTask:
     head: Head
     target: Target
     context_size: int = 1
+    groups: Mapping[str, Array] = field(default_factory=dict)

@@ -230,7 +230,7 @@ def _shorten(
 
     if isinstance(method, BaselineMethod) and isinstance(method.baseline, Mapping):
         method = method.with_baseline(short({n: np.asarray(a) for n, a in method.baseline.items()}))
-    return replace(piece, inputs=short(piece.inputs)), method
+    return replace(piece, inputs=short(piece.inputs), groups=short(piece.groups)), method
 
 
 def _first(task: ExplainTask, name: str, array: Array, steps: int) -> Array:

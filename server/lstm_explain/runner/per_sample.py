@@ -77,7 +77,8 @@ def select_samples(task: ExplainTask, method: Method, scores: Scores, rows: Rows
     if isinstance(method, BaselineMethod) and not (method.baseline is None or isinstance(method.baseline, Background)):
         baselines = resolve_baselines(method.baseline, task.inputs, task.runner.reachable(task.head.value))
         method = method.with_baseline(take_samples(baselines, axes, at))
-    return ExplainTask(task.runner, inputs, task.output, task.head, of_samples(fixed, at)), method
+    groups = take_samples(task.groups, axes, at)
+    return replace(task, inputs=inputs, target=of_samples(fixed, at), groups=groups), method
 
 
 def scores_agree(scores: Scores, rows: Rows, explained: Array) -> bool:
@@ -116,7 +117,7 @@ def _weighted(task: ExplainTask, scores: Scores, row: int) -> ExplainTask:
     assert axis is not None
     alone = weights_of_sample(weights, axis, row)
     target = Target(task.target.output, None, None, None, alone, task.target.pre_activation)
-    return ExplainTask(task.runner, task.inputs, task.output, task.head, target, context_size=scores.batch)
+    return replace(task, target=target, context_size=scores.batch)
 
 
 def _combine_whole(scores: Scores, parts: Iterable[Attribution]) -> Attribution:

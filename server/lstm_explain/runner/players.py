@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array
-from lstm_explain.methods.base import Baseline, Players
+from lstm_explain.methods.base import Baseline, GroupedPlayers, Players
 from lstm_explain.program.axes import Axes
 from lstm_explain.runner.baselines import resolve_baselines
+from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.padding import padding_cells
 from lstm_explain.runner.scores import Scores
 
@@ -22,7 +24,8 @@ class PlayerSet:
     """The players of all inputs.
 
     players: by input, the number of the player that each cell belongs to; of the input's rank, with extent 1 along axes
-        that do not distinguish players (such as the samples' axis, since all samples play the same game).
+        that do not distinguish players (such as the samples' axis where all samples play the same game; groups can
+        differ between samples).
     baselines: by input, the replacing values.
     padding: by input, cells that are never replaced and get no relevance.
     """
@@ -77,10 +80,10 @@ class PlayerSet:
         for name, padding in self.padding.items():
             axis = self._batch_axis(name)
             if axis is not None and name in self.players:
-                own = self.players[name].reshape(-1)
-                numbers = np.broadcast_to(self.players[name], padding.shape).take(0, axis).reshape(-1)
-                for row, cells in zip(real, np.moveaxis(padding, axis, 0), strict=True):
-                    row[own] = np.bincount(numbers, ~cells.reshape(-1), minlength=self.count)[own] > 0
+                own = np.unique(self.players[name])
+                numbers = np.moveaxis(np.broadcast_to(self.players[name], padding.shape), axis, 0)
+                for row, one, cells in zip(real, numbers, np.moveaxis(padding, axis, 0), strict=True):
+                    row[own] = np.bincount(one.reshape(-1), ~cells.reshape(-1), minlength=self.count)[own] > 0
         return real
 
     def chosen(self, name: str, samples: Array, these: Array, others: Array) -> Array:
@@ -127,7 +130,7 @@ class PlayerSet:
         return axis if task.target.batch_axis is not None and fits else None
 
 
-def player_set(scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
+def player_set(scores: Scores, baseline: Baseline, over: GroupedPlayers) -> PlayerSet:
     """Returns the players of all inputs that the explained value depends on, numbered consecutively."""
     task = scores.task
     names = task.runner.reachable(task.head.value)
@@ -135,11 +138,26 @@ def player_set(scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
     players, count = {}, 0
     for name in names:
         x, axes = task.inputs[name], task.runner.axes[name]
-        shape = player_shape(x.shape, axes if task.target.batch_axis is not None else Axes(None, axes.time), over)
-        players[name] = np.arange(count, count + math.prod(shape)).reshape(shape)
-        count += math.prod(shape)
+        if over == "groups":
+            own = _groups(task, name)
+        else:
+            shape = player_shape(x.shape, axes if task.target.batch_axis is not None else Axes(None, axes.time), over)
+            own = np.arange(math.prod(shape)).reshape(shape)
+        players[name] = count + own
+        count += int(own.max()) + 1
     baselines = {name: baselines.get(name, np.zeros_like(task.inputs[name])) for name in names}
     return PlayerSet(scores, players, baselines, count, padding_cells(task))
+
+
+def _groups(task: ExplainTask, name: str) -> Array:
+    """Returns the groups of an input. An input that came later, such as the reference of a measure, is one group."""
+    if not task.groups:
+        raise no_groups()
+    return task.groups.get(name, np.zeros((1,) * task.inputs[name].ndim, np.intp))
+
+
+def no_groups() -> MethodError:
+    return MethodError("over is 'groups', but the request has no groups", field="method.over")
 
 
 def player_shape(shape: Sequence[int], axes: Axes, over: Players) -> tuple[int, ...]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def probabilities(
     method: named in the MethodError where the output has no classes. begin_alike, values: see Scores.
     """
     head = Head(task.output, ())
-    whole = ExplainTask(task.runner, task.inputs, task.output, head, task.target)
+    whole = replace(task, head=head)
     activation = task.runner.cached(_activation, task.runner.engine.graph, task.output)
     return Scores(
         whole, _link(activation, task.output, task.target.batch_axis, method), begin_alike=begin_alike, values=values

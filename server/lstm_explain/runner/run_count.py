@@ -4,31 +4,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
 
-from lstm_explain.methods.base import CountPlayers, Method, Players
+from lstm_explain.methods.base import CountPlayers, GroupedPlayers, Method
 from lstm_explain.program.axes import Axes
-from lstm_explain.runner.players import player_shape
+from lstm_explain.runner.players import no_groups, player_shape
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 NO_AXES = Axes(None, None)
+Counts = Sequence[int]
+NO_GROUPS: Counts = ()
 
 
-def runs(axes: Mapping[str, Axes], inputs: Inputs, method: Method | None) -> int:
+def runs(axes: Mapping[str, Axes], inputs: Inputs, method: Method | None, groups: Counts = NO_GROUPS) -> int:
     """Returns how often the method runs the model on the whole batch at most; 1 for LRP and gradients.
 
-    axes: by input. method: None for a prediction.
+    axes: by input. method: None for a prediction. groups: see `players_of`.
     """
-    return 1 if method is None else method.runs(players_of(axes, inputs))
+    return 1 if method is None else method.runs(players_of(axes, inputs, groups))
 
 
-def players_of(axes: Mapping[str, Axes], inputs: Inputs) -> CountPlayers:
-    """Returns what counts the players of every input. Inputs may have fewer axes than declared."""
+def players_of(axes: Mapping[str, Axes], inputs: Inputs, groups: Counts = NO_GROUPS) -> CountPlayers:
+    """Returns what counts the players of every input. Inputs may have fewer axes than declared. groups: the number of
+    groups of every input; empty where the request has no groups.
+    """
 
-    def count(over: Players) -> list[int]:
+    def count(over: GroupedPlayers) -> list[int]:
+        if over == "groups":
+            if not groups:
+                raise no_groups()
+            return list(groups)
         return [math.prod(player_shape(a.shape, _present(axes, name, a), over)) for name, a in inputs.items()]
 
     return count

@@ -150,6 +150,80 @@ struct Every {
 /// One target, a target for every entry of an axis, or the default target of the model (std::monostate).
 using TargetSet = std::variant<std::monostate, Target, Every>;
 
+/// Cuts a time series into segments.
+struct ChangePoints {
+  /// Number of segments at most. Default: 10.
+  std::optional<std::int32_t> segments{};
+  /// What a cut must lower the sum of squared deviations by, in units of the variance of the noise. Default:
+  /// (features + 1) times the logarithm of the number of steps.
+  std::optional<double> penalty{};
+};
+
+/// Features of one input that belong together.
+struct FeatureGroup {
+  std::string name{};
+  /// Name of the input. May be empty if the model has only one input with features.
+  std::string input{};
+  /// Names, or positions on the last axis of the input.
+  std::vector<std::string> features{};
+};
+
+/// Divides the inputs into groups of entries that belong together, such as days of hourly steps. At most one of window,
+/// words and change_points is set; without any, all steps belong together.
+struct Groups {
+  /// This many consecutive steps. 0 for none.
+  std::int32_t window = 0;
+  /// The tokens of each word, in inputs sent as text.
+  bool words = false;
+  /// Segments of inputs of floating-point numbers, between which the mean of a feature changes.
+  std::optional<ChangePoints> change_points{};
+  /// Features of an input in no group form a group by themselves.
+  std::vector<FeatureGroup> features{};
+  /// Uses the feature groups of the model instead.
+  bool model_features = false;
+
+  template <class Message, class Write>
+  void write(Message* message, Write write) const {
+    if (window != 0) {
+      message->set_window(window);
+    } else if (words) {
+      message->set_words(true);
+    } else if (change_points) {
+      auto* cuts = message->mutable_change_points();
+      if (change_points->segments) cuts->set_segments(*change_points->segments);
+      if (change_points->penalty) cuts->set_penalty(*change_points->penalty);
+    }
+    for (const FeatureGroup& group : features) {
+      auto* out = message->add_features();
+      write(group.name, "groups.features.name", out->mutable_name());
+      write(group.input, "groups.features.input", out->mutable_input());
+      write(group.features, "groups.features.features", out->mutable_features());
+    }
+    message->set_model_features(model_features);
+  }
+};
+
+/// The groups of each input, by its name. A sample that has fewer groups than another has empty names and zeros behind
+/// them.
+struct GroupRelevance {
+  /// The sums over the entries of each group, of shape [batch, groups].
+  Tensors relevance{};
+  /// The names, such as "steps 0-23, weather", of shape [batch, groups].
+  Tensors names{};
+  /// The first step of each group and the step after its last one, of shape [batch, groups, 2].
+  Tensors steps{};
+  /// The standard error of relevance, for methods that draw samples.
+  Tensors standard_error{};
+
+  template <class Message, class Read>
+  void read(const Message& message, Read read) {
+    read(message.relevance(), relevance);
+    read(message.names(), names);
+    read(message.steps(), steps);
+    read(message.standard_error(), standard_error);
+  }
+};
+
 /// A request for one explanation.
 struct Request {
   /// Name of the model.
@@ -173,6 +247,11 @@ struct Request {
   /// What the prediction of a sample must meet to be explained, such as "probability > 0.8" or "class is positive and
   /// explained > 3". Other samples are only predicted; Result::not_explained says why.
   std::string condition{};
+  /// Groups of entries whose relevance the result also contains. They are the players of Occlusion and ShapleySampling,
+  /// and sums under other methods.
+  std::optional<Groups> groups{};
+  /// By inner value (as in capture), the units that relevance passes through. That of other units is absorbed.
+  std::map<std::string, std::vector<std::int64_t>> through{};
 
   template <class Message, class Write>
   void write(Message* message, Write write) const {
@@ -185,6 +264,12 @@ struct Request {
     for (const TargetSet& set : targets) write(set, message->add_targets());
     message->set_receipt(receipt);
     write(condition, "condition", message->mutable_condition());
+    if (groups) groups->write(message->mutable_groups(), write);
+    for (const auto& [value, units] : through) {
+      auto* out = message->add_through();
+      write(value, "through.value", out->mutable_value());
+      write(units, out->mutable_units());
+    }
   }
 };
 
@@ -245,6 +330,8 @@ struct Result {
   /// For a request with a condition, one text per sample: why it is not explained, or empty. The relevance and ledger
   /// of such a sample are NaN.
   std::vector<std::string> not_explained;
+  /// The groups that the request asked for, with their relevance.
+  GroupRelevance groups;
 
   template <class Message, class Read>
   void read(const Message& message, Read read) {
@@ -263,6 +350,7 @@ struct Result {
     read(message.explained_quantity(), explained_quantity);
     read(message.receipt(), receipt);
     read(message.not_explained(), not_explained);
+    read(message.groups(), groups);
   }
 };
 

@@ -43,6 +43,8 @@ enum class Players {
   features = 2,
   /// Every feature of every time step.
   cells = 3,
+  /// The groups of the request, which take the place of any other units.
+  groups = 4,
 };
 
 /// The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
@@ -196,7 +198,8 @@ struct Occlusion {
   std::optional<Background> background{};
 };
 
-/// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
+/// Shapley values, exact for few players and otherwise estimated over random permutations. Every second permutation is
+/// the reverse of the previous one.
 struct ShapleySampling {
   /// Number of permutations. The samples drawn from a background set share them, but each has at least four. Default:
   /// 25.
@@ -210,6 +213,15 @@ struct ShapleySampling {
   std::optional<Players> over{};
   /// The background set whose samples absent players take their values from, instead of `baseline`.
   std::optional<Background> background{};
+  /// Permutations are added until no player of any sample has a larger standard error than this, in units of the
+  /// explained value, or until there are `max_permutations`, which is a warning. Draws from a background set add an
+  /// error of their own, which more permutations do not lower. Default: none, so that no permutations are added.
+  std::optional<double> standard_error{};
+  /// Number of permutations at most, where `standard_error` is set. Default: 1000.
+  std::optional<std::int32_t> max_permutations{};
+  /// Up to this many players, the model scores every coalition (2 to the power of the number of players), and the
+  /// values are exact. At most 13; 0 for never. Default: 10.
+  std::optional<std::int32_t> exact_players{};
 };
 
 /// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by

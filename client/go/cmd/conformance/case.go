@@ -4,6 +4,8 @@ package main
 
 import (
 	"encoding/json"
+
+	lx "github.com/lstm-explain/lstm-explain/client/go"
 )
 
 // The types of a case, as its JSON file holds them.
@@ -24,8 +26,17 @@ type request struct {
 	Capture        []string
 	Receipt        bool
 	Condition      string
+	Groups         *groups
+	Through        map[string][]int64
 	Deadline       int `json:"deadline_ms"`
 	Cancel         int `json:"cancel_after_ms"`
+}
+
+type groups struct {
+	Window       int32
+	Words        bool
+	ChangePoints *lx.ChangePoints `json:"change_points"`
+	Features     []lx.FeatureGroup
 }
 
 type method struct {
@@ -62,11 +73,15 @@ type expectation struct {
 	Model, Version                       string
 	Relevance, Outputs, Captured, Tokens map[string]tensor
 	Explained                            *tensor
-	Ledger                               map[string]json.RawMessage
-	Models                               []map[string]string
-	Detail                               map[string]json.RawMessage
-	Route                                route
-	RolledBack                           route `json:"rolled_back"`
+	Groups                               *struct {
+		Relevance, Names, Steps map[string]tensor
+		StandardError           map[string]tensor `json:"standard_error"`
+	}
+	Ledger     map[string]json.RawMessage
+	Models     []map[string]string
+	Detail     map[string]json.RawMessage
+	Route      route
+	RolledBack route `json:"rolled_back"`
 	// Warnings are the beginnings of all warnings that the response must have; nil accepts any warnings.
 	Warnings []string
 	// Receipt is a part of the receipt; empty: there must be none; nil: anything.

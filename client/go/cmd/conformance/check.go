@@ -22,20 +22,31 @@ import (
 
 // Compares a response with the expected one.
 
+type comparison struct {
+	where    string
+	received map[string]lx.Tensor
+	expected map[string]tensor
+}
+
 func (w expectation) check(received *lx.Result) error {
 	if w.Model != "" && w.Model != received.Model || w.Version != "" && w.Version != received.Version {
 		return fmt.Errorf("%s %s answered, expected %s %s", received.Model, received.Version, w.Model, w.Version)
 	}
-	for _, pair := range []struct {
-		where    string
-		received map[string]lx.Tensor
-		expected map[string]tensor
-	}{
+	compared := []comparison{
 		{"relevance", received.Relevance, w.Relevance},
 		{"outputs", received.Outputs, w.Outputs},
 		{"captured", received.Captured, w.Captured},
 		{"tokens", received.Tokens, w.Tokens},
-	} {
+	}
+	if groups := w.Groups; groups != nil {
+		compared = append(compared,
+			comparison{"groups.relevance", received.Groups.Relevance, groups.Relevance},
+			comparison{"groups.names", received.Groups.Names, groups.Names},
+			comparison{"groups.steps", received.Groups.Steps, groups.Steps},
+			comparison{"groups.standard_error", received.Groups.StandardError, groups.StandardError},
+		)
+	}
+	for _, pair := range compared {
 		if pair.expected == nil {
 			continue
 		}

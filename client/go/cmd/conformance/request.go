@@ -55,7 +55,12 @@ func buildAll(tensors map[string]tensor) (map[string]lx.Tensor, error) {
 
 func (r request) build(id string) (lx.Request, error) {
 	out := lx.Request{Model: r.Model, Version: r.Version, Capture: r.Capture, Receipt: r.Receipt,
-		Condition: r.Condition, ID: id}
+		Condition: r.Condition, Through: r.Through, ID: id}
+	if said := r.Groups; said != nil {
+		out.Groups = &lx.Grouping{
+			Window: said.Window, Words: said.Words, ChangePoints: said.ChangePoints, Features: said.Features,
+		}
+	}
 	var err error
 	if out.Inputs, err = buildAll(r.Inputs); err != nil {
 		return out, err

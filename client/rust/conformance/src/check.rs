@@ -94,6 +94,12 @@ fn explanation(want: &Value, received: &Explanation) -> Result<Hashes, Failure> 
         }
     }
     arrays(want, "relevance", &received.relevance)?;
+    if let Some(want) = want.get("groups") {
+        arrays(want, "relevance", &received.groups.relevance)?;
+        arrays(want, "names", &received.groups.names)?;
+        arrays(want, "steps", &received.groups.steps)?;
+        arrays(want, "standard_error", &received.groups.standard_error)?;
+    }
     arrays(want, "outputs", &received.outputs)?;
     arrays(want, "captured", &received.captured)?;
     arrays(want, "tokens", &received.tokens)?;

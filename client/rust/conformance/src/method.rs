@@ -66,12 +66,15 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
             .into()
         }
         "shapley_sampling" => {
-            known(parameters, &["permutations", "seed", "baseline", "over"])?;
+            known(parameters, &["permutations", "seed", "baseline", "over", "standard_error", "max_permutations", "exact_players"])?;
             ShapleySampling {
                 permutations: parameters["permutations"].as_i64().map(|n| n as i32),
                 seed: parameters["seed"].as_i64(),
                 baseline: tensors(&parameters["baseline"])?,
                 over: word(&parameters["over"], "PLAYERS", Players::from_str_name)?,
+                standard_error: parameters["standard_error"].as_f64(),
+                max_permutations: parameters["max_permutations"].as_i64().map(|n| n as i32),
+                exact_players: parameters["exact_players"].as_i64().map(|n| n as i32),
                 ..Default::default()
             }
             .into()

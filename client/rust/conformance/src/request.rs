@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use lstm_explain_client::{Array, Data, Every, Explain, Measure, MeasureKind, Target, TargetSet, proto};
+use lstm_explain_client::{Array, Data, Every, Explain, Groups, Measure, MeasureKind, Target, TargetSet, proto};
 use serde_json::Value;
 
 use crate::check::Failure;
@@ -33,10 +33,33 @@ pub fn explain(request: &Value) -> Result<Explain, Failure> {
     if let Some(condition) = request["condition"].as_str() {
         explain = explain.condition(condition);
     }
+    for (value, units) in request["through"].as_object().into_iter().flatten() {
+        explain = explain.through(value, units.as_array().into_iter().flatten().filter_map(Value::as_i64));
+    }
+    if request["groups"].is_object() {
+        explain = explain.groups(groups(&request["groups"]));
+    }
     if let Some(milliseconds) = request["deadline_ms"].as_u64() {
         explain = explain.timeout(Duration::from_millis(milliseconds));
     }
     Ok(explain)
+}
+
+fn groups(said: &Value) -> Groups {
+    let cuts = &said["change_points"];
+    let mut groups = match said["window"].as_i64() {
+        Some(steps) => Groups::window(steps as i32),
+        None if said["words"] == true => Groups::words(),
+        None if cuts.is_object() => {
+            Groups::change_points(cuts["segments"].as_i64().map(|most| most as i32), cuts["penalty"].as_f64())
+        }
+        None => Groups::all_steps(),
+    };
+    for group in said["features"].as_array().into_iter().flatten() {
+        let features = group["features"].as_array().into_iter().flatten().map(text);
+        groups = groups.features(text(&group["name"]), text(&group["input"]), features);
+    }
+    groups
 }
 
 pub fn array(tensor: &Value) -> Result<Array, Failure> {

@@ -344,7 +344,8 @@ pub struct Counterfactual {
     #[prost(message, optional, tag = "6")]
     pub background: ::core::option::Option<Background>,
 }
-/// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
+/// Shapley values, exact for few players and otherwise estimated over random permutations. Every second permutation is
+/// the reverse of the previous one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShapleySampling {
     /// Number of permutations. The samples drawn from a background set share them, but each has at least four.
@@ -364,6 +365,18 @@ pub struct ShapleySampling {
     /// The background set whose samples absent players take their values from, instead of `baseline`.
     #[prost(message, optional, tag = "5")]
     pub background: ::core::option::Option<Background>,
+    /// Permutations are added until no player of any sample has a larger standard error than this, in units of the
+    /// explained value, or until there are `max_permutations`, which is a warning. Draws from a background set add an error
+    /// of their own, which more permutations do not lower. Default: none, so that no permutations are added.
+    #[prost(double, optional, tag = "6")]
+    pub standard_error: ::core::option::Option<f64>,
+    /// Number of permutations at most, where `standard_error` is set. Default: 1000.
+    #[prost(int32, optional, tag = "7")]
+    pub max_permutations: ::core::option::Option<i32>,
+    /// Up to this many players, the model scores every coalition (2 to the power of the number of players), and the values
+    /// are exact. At most 13; 0 for never. Default: 10.
+    #[prost(int32, optional, tag = "8")]
+    pub exact_players: ::core::option::Option<i32>,
 }
 /// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -469,6 +482,8 @@ pub enum Players {
     Features = 2,
     /// Every feature of every time step.
     Cells = 3,
+    /// The groups of the request, which take the place of any other units.
+    Groups = 4,
 }
 impl Players {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -481,6 +496,7 @@ impl Players {
             Self::Steps => "PLAYERS_STEPS",
             Self::Features => "PLAYERS_FEATURES",
             Self::Cells => "PLAYERS_CELLS",
+            Self::Groups => "PLAYERS_GROUPS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -490,6 +506,7 @@ impl Players {
             "PLAYERS_STEPS" => Some(Self::Steps),
             "PLAYERS_FEATURES" => Some(Self::Features),
             "PLAYERS_CELLS" => Some(Self::Cells),
+            "PLAYERS_GROUPS" => Some(Self::Groups),
             _ => None,
         }
     }
@@ -595,6 +612,109 @@ pub struct Every {
     #[prost(int64, repeated, tag = "3")]
     pub entries: ::prost::alloc::vec::Vec<i64>,
 }
+/// Divides the inputs into groups of entries that belong together, such as days of hourly steps. Every entry belongs to
+/// one group of its input. The answer contains the relevance of each group: the groups are the players of Occlusion and
+/// ShapleySampling, and under other methods the sums over their entries.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Groups {
+    /// The features that belong together. Those of an input that are in no group form a group by themselves. If empty, all
+    /// features.
+    #[prost(message, repeated, tag = "1")]
+    pub features: ::prost::alloc::vec::Vec<FeatureGroup>,
+    /// Uses the feature groups of the model (`feature_groups` in model.yaml). Cannot be combined with `features`.
+    #[prost(bool, tag = "2")]
+    pub model_features: bool,
+    /// The steps that belong together. If unset, all steps.
+    #[prost(oneof = "groups::Steps", tags = "3, 4, 5")]
+    pub steps: ::core::option::Option<groups::Steps>,
+}
+/// Nested message and enum types in `Groups`.
+pub mod groups {
+    /// The steps that belong together. If unset, all steps.
+    #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
+    pub enum Steps {
+        /// This many consecutive steps, from the first step on; the last group may have fewer. At least 1.
+        #[prost(int32, tag = "3")]
+        Window(i32),
+        /// The tokens of a word, in inputs sent as text, as the tokenizer divides the text into words.
+        #[prost(bool, tag = "4")]
+        Words(bool),
+        /// Steps between which the values do not change much, in inputs of floating-point numbers.
+        #[prost(message, tag = "5")]
+        ChangePoints(super::ChangePoints),
+    }
+}
+/// Cuts a time series where the mean of a feature changes, by binary segmentation (Scott and Knott 1974): the cut that
+/// lowers the sum of squared deviations from the segments' means most comes first.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct ChangePoints {
+    /// Number of segments at most. At least 1. Default: 10.
+    #[prost(int32, optional, tag = "1")]
+    pub segments: ::core::option::Option<i32>,
+    /// What a cut must lower the sum of squared deviations by, in units of the variance of the noise, which is estimated
+    /// from the differences between consecutive steps. Must not be negative. Default: (features + 1) times the logarithm of
+    /// the number of steps (the criterion of Schwarz; Yao 1988).
+    #[prost(double, optional, tag = "2")]
+    pub penalty: ::core::option::Option<f64>,
+}
+/// Features of one input that belong together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeatureGroup {
+    /// Name of the group. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Name of the input. May be empty if the model has only one input with features.
+    #[prost(string, tag = "2")]
+    pub input: ::prost::alloc::string::String,
+    /// The features: names (`features` in model.yaml), or positions on the last axis of the input.
+    #[prost(string, repeated, tag = "3")]
+    pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The groups of a request with `groups`. Each list has one tensor per input, of shape \[batch, groups\] unless it says
+/// otherwise; batch is 1 for an input that has no batch axis. A sample that has fewer groups than another has empty names
+/// and zeros behind them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GroupAnswer {
+    /// The relevance of each group: the sum of the relevance of its entries. With several targets, \[targets, batch, groups\].
+    #[prost(message, repeated, tag = "1")]
+    pub relevance: ::prost::alloc::vec::Vec<Tensor>,
+    /// The name of each group, such as `steps 0-23, weather`, or the word. STRING.
+    #[prost(message, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<Tensor>,
+    /// The first step of each group, and the step after its last one. INT64, \[batch, groups, 2\].
+    #[prost(message, repeated, tag = "3")]
+    pub steps: ::prost::alloc::vec::Vec<Tensor>,
+    /// The standard error of `relevance`, in its shape, where the method draws samples. It is exact where the groups are
+    /// players; otherwise, and for draws from a background set, the error is at most this.
+    #[prost(message, repeated, tag = "4")]
+    pub standard_error: ::prost::alloc::vec::Vec<Tensor>,
+}
+/// Units that relevance passes through (concept relevance propagation, Achtibat et al. 2023). That of all other units of
+/// the value is absorbed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Through {
+    /// Name of an inner value of the ONNX graph; or of what is inside an LSTM node, as in `capture`, where the condition
+    /// holds at every step: `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`, `.forget_gate`, `.output_gate`.
+    #[prost(string, tag = "1")]
+    pub value: ::prost::alloc::string::String,
+    /// Positions on the last axis of the value. In the outputs of a bidirectional node, the units of the second direction
+    /// follow those of the first.
+    #[prost(int64, repeated, tag = "2")]
+    pub units: ::prost::alloc::vec::Vec<i64>,
+}
+/// Where samples and time steps lie in a captured value.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CapturedAxes {
+    /// Name of the value.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Unset where all samples share the value, and where a batch of one does not show it.
+    #[prost(int32, optional, tag = "2")]
+    pub batch_axis: ::core::option::Option<i32>,
+    /// Set for the outputs of recurrent nodes, and for what is inside them.
+    #[prost(int32, optional, tag = "3")]
+    pub time_axis: ::core::option::Option<i32>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainRequest {
     /// Name of the model, as listed by ModelService.
@@ -640,6 +760,12 @@ pub struct ExplainRequest {
     /// probability > 0.1 from 0.4`. For a request with `targets`, each target is judged by itself.
     #[prost(string, tag = "10")]
     pub condition: ::prost::alloc::string::String,
+    /// Asks for the relevance of groups of entries.
+    #[prost(message, optional, tag = "11")]
+    pub groups: ::core::option::Option<Groups>,
+    /// Conditions, all of which hold: relevance passes through these units only. For LRP and gradients.
+    #[prost(message, repeated, tag = "12")]
+    pub through: ::prost::alloc::vec::Vec<Through>,
 }
 /// Accounts for the whole explained value of each sample:
 /// explained = inputs + initial_states + absorbed + residual.
@@ -761,6 +887,12 @@ pub struct ExplainResponse {
     /// for all samples. Empty for a request with `targets`.
     #[prost(string, repeated, tag = "17")]
     pub not_explained: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For a request with `groups`, the groups and their relevance.
+    #[prost(message, optional, tag = "19")]
+    pub groups: ::core::option::Option<GroupAnswer>,
+    /// Where samples and time steps lie in the values of `captured`, without the axis of targets.
+    #[prost(message, repeated, tag = "20")]
+    pub captured_axes: ::prost::alloc::vec::Vec<CapturedAxes>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainStreamRequest {

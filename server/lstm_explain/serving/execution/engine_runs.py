@@ -43,11 +43,19 @@ class EngineRuns:
                     run.answer = model.predict(request.inputs)
             elif request.targets:
                 run.answer = model.explain_many(
-                    request.inputs, request.method, request.targets, request.capture, job.progress, request.condition
-                )
+                    request.inputs, request.method, request.targets, request.capture, job.progress, request.condition,
+                    request.grouping, request.through,
+                )  # fmt: skip
             else:
                 run.answer = model.explain(
-                    request.inputs, request.method, request.target, request.capture, job.progress, request.condition
+                    request.inputs,
+                    request.method,
+                    request.target,
+                    request.capture,
+                    job.progress,
+                    request.condition,
+                    request.grouping,
+                    request.through,
                 )
         job.parts, job.company = run.scope.timings, 1
         job.answer, job.error = run.answer, run.error

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
 from google.rpc import code_pb2, status_pb2
 
 from lstm_explain.cancellation import Cancelled, CancelScope, Deferred, cancel_scope
@@ -27,6 +26,7 @@ from lstm_explain.serving.drift.monitor import DriftMonitor
 from lstm_explain.serving.errors import NoReceiptKey, refusal_of
 from lstm_explain.serving.execution.batcher import BatchCapacity, Batcher, Job, RequestLoad, slot_for
 from lstm_explain.serving.execution.engine_runs import PREDICTION, EngineRuns
+from lstm_explain.serving.execution.inputs_of_requests import find_groups_of, read_text
 from lstm_explain.serving.models.manager import ModelManager
 from lstm_explain.serving.models.quarantine import Quarantine
 from lstm_explain.serving.observability import tracing
@@ -44,7 +44,7 @@ Message = TypeVar("Message")
 SMALL_MESSAGE, SHORT_RUN = 1 << 14, 1e-3
 SMALL_TEXT = 1 << 11  # bytes of a message whose text takes very little time to tokenise
 
-NO_TURN, TEXT = nullcontext(), np.dtype(object)
+NO_TURN = nullcontext()
 
 
 class Item:
@@ -250,15 +250,24 @@ class Explainer:
         request = job.request = job.note.request = read(served)
         if request.receipt and self._receipt_of is None:
             raise NoReceiptKey("this server signs no receipts: it was started without --receipt-key", field="receipt")
+        if request.receipt and request.groups is not None:
+            raise InputError("a receipt has no groups: ask for one of them", field="receipt")
+        if request.receipt and request.through:
+            raise InputError("a receipt does not say `through`: ask for one of them", field="receipt")
         read_text(served, request, self._limits)
         limits = self._limits.tightened(served.limits)
         if self._own_samples:
             limits = replace(limits, samples=self._limits.samples)
-        job.units, size = limits.check(served.model, request.inputs, request.method, request.targets, brief=brief)
+        if request.groups is not None:
+            limits.check(served.model, request.inputs, None)  # finding groups takes time in proportion to the inputs
+            find_groups_of(served, request)
+        job.units, size = limits.check(
+            served.model, request.inputs, request.method, request.targets, brief=brief, groups=request.group_counts
+        )
         job.heavy = size > HEAVY or not served.model.steady
         job.most_bytes, job.most_samples, job.most_targets = limits.bytes_estimate, limits.samples, limits.targets
         # A different set of captured values needs a new plan.
-        usual = served.model.steady and not request.capture
+        usual = served.model.steady and not request.capture and not request.through
         job.short = usual and served.latency.seconds(request.method, job.units) < SHORT_RUN
         if not job.short or _waits(served):
             self._find_key(job, limits)
@@ -330,21 +339,3 @@ def _trace(job: Job, span: Span) -> None:
     for part, done in job.parts.items():
         seconds = round(done.seconds, 9)
         span.child(part, done.start, done.end, times=done.times, seconds=seconds, together=job.company)
-
-
-def read_text(served: ServedModel, request: ModelRequest, limits: Limits) -> None:
-    """Replaces text by the ids of its tokens. limits: the server's. Raises InputError."""
-    if not served.text_inputs and all(array.dtype != TEXT for array in request.inputs.values()):
-        return
-    arrays = dict(request.inputs)
-    for name, array in request.inputs.items():
-        if array.dtype != TEXT or name not in served.model.inputs:
-            continue
-        text = served.text_inputs.get(name)
-        if text is None:
-            wanted = served.model.inputs[name].dtype
-            raise InputError(
-                f"input {name!r} takes {wanted}, text came and it has no tokenizer", field=f"inputs.{name}"
-            )
-        arrays[name], request.tokens[name] = text.encode(array, limits.tightened(text.limits))
-    request.inputs = arrays

@@ -18,6 +18,7 @@ from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.repository.text_notation import override_from_text
 from lstm_explain.serving.execution.batcher import Job
+from lstm_explain.serving.wire.groups import from_groups, to_groups
 from lstm_explain.serving.wire.methods import default_method, from_method, to_method
 from lstm_explain.serving.wire.targets import default_target, from_target, to_target, to_targets
 from lstm_explain.serving.wire.tensors import Array, to_arrays, to_fields
@@ -40,6 +41,8 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Mo
         capture=tuple(request.capture),
         receipt=request.receipt,
         condition=parse_condition(request.condition),
+        groups=to_groups(request.groups) if request.HasField("groups") else None,
+        through={one.value: tuple(one.units) for one in request.through},
     )
 
 
@@ -93,6 +96,8 @@ def from_explanation(
         "explained_quantity": explanation.explained_quantity,
         "steps_used": [] if explanation.steps_used is None else explanation.steps_used.tolist(),
         "not_explained": explanation.not_explained,
+        **from_groups([explanation]),
+        "captured_axes": _captured_axes(explanation),
     }
     return explanation_pb2.ExplainResponse(**fields)
 
@@ -127,8 +132,17 @@ def from_explanations(
             )
             for one in explanations
         ],
+        **from_groups(explanations, several=True),
+        "captured_axes": _captured_axes(first),
     }
     return explanation_pb2.ExplainResponse(**fields)
+
+
+def _captured_axes(explanation: Explanation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "batch_axis": axes.batch, "time_axis": axes.time}
+        for name, axes in explanation.captured_axes.items()
+    ]
 
 
 def _ledger(ledger: Ledger) -> dict[str, Any]:

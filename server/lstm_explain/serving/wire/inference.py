@@ -34,7 +34,7 @@ receipt                 for explain_receipt: a DSSE envelope in JSON, as in lstm
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,8 +43,10 @@ import numpy.typing as npt
 
 from lstm_explain.condition import Condition, parse_condition
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
+from lstm_explain.grouping import Groups
 from lstm_explain.methods import Method
 from lstm_explain.model import Explanation
+from lstm_explain.repository.group_notation import groups_from_text
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import Card, ServedModel
 from lstm_explain.repository.text_notation import override_from_text, parse_value
@@ -66,9 +68,10 @@ RELEVANCE, TOKENS, LEDGER, EXPLAINED = "relevance:", "tokens:", "ledger:", "expl
 STANDARD_ERROR = "standard_error:"
 WARNINGS, QUANTITY, TARGETS, RECEIPT = "warnings", "explained_quantity", "targets", "receipt"
 CONDITION, NOT_EXPLAINED = "condition", "not_explained"
+GROUPS, GROUP_RELEVANCE, GROUP_NAMES = "groups", "group_relevance:", "group_names:"
 LEDGER_PARTS = ("inputs", "initial_states", "absorbed", "residual")
 _TARGET = ("target", "targets", "contrast", "batch_axis", "pre_activation")
-_NOT_OF_THE_METHOD = (*_TARGET, RECEIPT, CONDITION)
+_NOT_OF_THE_METHOD = (*_TARGET, RECEIPT, CONDITION, GROUPS)
 
 
 def wants_explanation(request: pb.ModelInferRequest) -> bool:
@@ -86,12 +89,15 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Mo
         targets=_targets(values, served),
         receipt=RECEIPT in values and _flag(RECEIPT, values[RECEIPT]),
         condition=_condition(values.get(CONDITION, "")),
+        groups=_groups(values[GROUPS]) if GROUPS in values else None,
     )
     texts = [name for name, array in query.inputs.items() if array.dtype == object]
     explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in texts)]
     ledger = [LEDGER + part for part in LEDGER_PARTS]
-    if query.method is not None and query.method.standard_error:
+    if query.method is not None and query.method.has_standard_error:
         explanation += [STANDARD_ERROR + name for name in served.model.inputs]
+    if query.groups is not None:
+        explanation += [kind + name for kind in (GROUP_RELEVANCE, GROUP_NAMES) for name in served.model.inputs]
     _check_outputs(request, [*served.model.outputs, *explanation, *ledger])
     return query
 
@@ -129,6 +135,7 @@ def from_inference_answer(request: pb.ModelInferRequest, job: Job) -> pb.ModelIn
         EXPLAINED: explanation.explained,
         **{STANDARD_ERROR + name: array for name, array in explanation.standard_error.items()},
         **{TOKENS + name: array for name, array in job.request.tokens.items()},
+        **_group_outputs(several, stacked=bool(job.request.targets)),
     }
     if request.outputs:
         outputs |= {LEDGER + part: getattr(ledger, part) for part in LEDGER_PARTS}
@@ -143,6 +150,22 @@ def from_inference_answer(request: pb.ModelInferRequest, job: Job) -> pb.ModelIn
     if job.receipt:
         response.parameters[RECEIPT].string_param = job.receipt
     return response
+
+
+def _group_outputs(explanations: Sequence[Explanation], *, stacked: bool) -> dict[str, Array]:
+    """stacked: whether relevance has an axis of targets in front."""
+    found: dict[str, Array] = {}
+    for name, own in explanations[0].groups.items():
+        each = [one.groups[name].relevance for one in explanations]
+        found[GROUP_RELEVANCE + name] = np.stack(each) if stacked else each[0]
+        found[GROUP_NAMES + name] = own.names
+    return found
+
+
+def _groups(value: Any) -> Groups:
+    if not isinstance(value, str):
+        raise InputError(f"{PREFIX}{GROUPS} must be text, not {value!r}", field=GROUPS)
+    return groups_from_text(value)
 
 
 def _described(explanation: Explanation) -> dict[str, Any]:

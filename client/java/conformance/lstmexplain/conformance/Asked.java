@@ -13,6 +13,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.stream.StreamSupport;
 import lstmexplain.Every;
+import lstmexplain.Groups;
 import lstmexplain.Measure;
 import lstmexplain.MeasureKind;
 import lstmexplain.Method;
@@ -42,6 +43,15 @@ final class Asked {
     if (said.has("condition")) {
       out = out.condition(text(said, "condition"));
     }
+    if (said.has("through")) {
+      JsonObject through = said.getAsJsonObject("through");
+      for (String value : through.keySet()) {
+        out = out.through(value, longs(through, value).stream().mapToLong(Long::longValue).toArray());
+      }
+    }
+    if (said.has("groups")) {
+      out = out.groups(groups(said.getAsJsonObject("groups")));
+    }
     if (said.has("method")) {
       out = out.method(method(said.getAsJsonObject("method")));
     }
@@ -53,6 +63,32 @@ final class Asked {
                   .toArray(TargetSet[]::new));
     }
     return said.has("target") ? out.target(target(said.getAsJsonObject("target"))) : out;
+  }
+
+  private static Groups groups(JsonObject said) {
+    Groups out = Groups.allSteps();
+    if (said.has("window")) {
+      out = Groups.window(said.get("window").getAsInt());
+    } else if (said.has("words")) {
+      out = Groups.ofWords();
+    } else if (said.has("change_points")) {
+      JsonObject cuts = said.getAsJsonObject("change_points");
+      out =
+          Groups.segments(
+              new Groups.ChangePoints(
+                  cuts.has("segments") ? cuts.get("segments").getAsInt() : null,
+                  cuts.has("penalty") ? cuts.get("penalty").getAsDouble() : null));
+    }
+    if (said.has("features")) {
+      for (JsonElement each : said.getAsJsonArray("features")) {
+        JsonObject group = each.getAsJsonObject();
+        List<String> members = List.of(strings(group.getAsJsonArray("features")));
+        out =
+            out.features(
+                new Groups.FeatureGroup(text(group, "name"), text(group, "input"), members));
+      }
+    }
+    return out;
   }
 
   static ModelRoute route(JsonObject said) {

@@ -39,6 +39,15 @@ final class Expected {
             "captured", actual.captured(),
             "tokens", actual.tokens())
         .forEach((where, tensors) -> tensors(where, tensors, expected));
+    if (expected.has("groups")) {
+      JsonObject groups = expected.getAsJsonObject("groups");
+      Map.of(
+              "relevance", actual.groups().relevance(),
+              "names", actual.groups().names(),
+              "steps", actual.groups().steps(),
+              "standard_error", actual.groups().standardError())
+          .forEach((where, tensors) -> tensors(where, tensors, groups));
+    }
     if (expected.has("warnings")) {
       warnings(actual.warnings(), expected.getAsJsonArray("warnings"));
     }

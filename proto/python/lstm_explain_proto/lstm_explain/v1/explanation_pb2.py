@@ -26,7 +26,7 @@ from lstm_explain_proto.lstm_explain.v1 import method_pb2 as lstm__explain_dot_v
 from lstm_explain_proto.lstm_explain.v1 import tensor_pb2 as lstm__explain_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lstm_explain/v1/explanation.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/method.proto\x1a\x1clstm_explain/v1/tensor.proto\"\x87\x02\n\x06Target\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\x03\x12\x18\n\x10\x63ontrast_indices\x18\x03 \x03(\x03\x12(\n\x07weights\x18\x04 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12\x17\n\nbatch_axis\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rno_batch_axis\x18\x06 \x01(\x08\x12\x1b\n\x0epre_activation\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12)\n\x07measure\x18\x08 \x01(\x0b\x32\x18.lstm_explain.v1.MeasureB\r\n\x0b_batch_axisB\x11\n\x0f_pre_activation\"\xab\x01\n\x07Measure\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.lstm_explain.v1.MeasureKind\x12\r\n\x05\x61head\x18\x02 \x01(\x05\x12\x12\n\x05\x62lank\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x0f\n\x05input\x18\x04 \x01(\tH\x00\x12)\n\x06tensor\x18\x05 \x01(\x0b\x32\x17.lstm_explain.v1.TensorH\x00\x42\x0b\n\treferenceB\x08\n\x06_blank\"j\n\tTargetSet\x12)\n\x06target\x18\x01 \x01(\x0b\x32\x17.lstm_explain.v1.TargetH\x00\x12\'\n\x05\x65very\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.EveryH\x00\x42\t\n\x07targets\"]\n\x05\x45very\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\x11\n\x04\x61xis\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07\x65ntries\x18\x03 \x03(\x03\x42\x07\n\x05_axis\"\x85\x03\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\'\n\x06inputs\x18\x03 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12\'\n\x06target\x18\x04 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\'\n\x06method\x18\x05 \x01(\x0b\x32\x17.lstm_explain.v1.Method\x12\x0f\n\x07\x63\x61pture\x18\x06 \x03(\t\x12\x43\n\nparameters\x18\x07 \x03(\x0b\x32/.lstm_explain.v1.ExplainRequest.ParametersEntry\x12+\n\x07targets\x18\x08 \x03(\x0b\x32\x1a.lstm_explain.v1.TargetSet\x12\x0f\n\x07receipt\x18\t \x01(\x08\x12\x11\n\tcondition\x18\n \x01(\t\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe5\x01\n\x06Ledger\x12\'\n\x06inputs\x18\x01 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12/\n\x0einitial_states\x18\x02 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12)\n\x08\x61\x62sorbed\x18\x03 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12)\n\x08residual\x18\x04 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12+\n\x07\x62y_node\x18\x05 \x03(\x0b\x32\x1a.lstm_explain.v1.NodeShare\"D\n\tNodeShare\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\x08\x61\x62sorbed\x18\x02 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\"\x90\x01\n\x0cTargetAnswer\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x1a\n\x12\x65xplained_quantity\x18\x03 \x01(\t\x12\x12\n\nsteps_used\x18\x04 \x03(\x05\x12\x15\n\rnot_explained\x18\x05 \x03(\t\"\xcd\x04\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12(\n\x07outputs\x18\x03 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12*\n\texplained\x18\x04 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12*\n\trelevance\x18\x05 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12)\n\x08\x63\x61ptured\x18\x06 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12\'\n\x06ledger\x18\x07 \x01(\x0b\x32\x17.lstm_explain.v1.Ledger\x12\'\n\x06method\x18\x08 \x01(\x0b\x32\x17.lstm_explain.v1.Method\x12\'\n\x06target\x18\t \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\'\n\x06tokens\x18\n \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12/\n\x0estandard_error\x18\x0b \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12\x10\n\x08warnings\x18\x0c \x03(\t\x12\x1a\n\x12\x65xplained_quantity\x18\r \x01(\t\x12\x12\n\nsteps_used\x18\x0e \x03(\x05\x12.\n\x07targets\x18\x0f \x03(\x0b\x32\x1d.lstm_explain.v1.TargetAnswer\x12\x0f\n\x07receipt\x18\x10 \x01(\t\x12\x15\n\rnot_explained\x18\x11 \x03(\t\"f\n\x14\x45xplainStreamRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x07request\x18\x02 \x01(\x0b\x32\x1f.lstm_explain.v1.ExplainRequest\x12\x10\n\x08progress\x18\x03 \x01(\x08\"\xbf\x01\n\x15\x45xplainStreamResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x34\n\x08response\x18\x02 \x01(\x0b\x32 .lstm_explain.v1.ExplainResponseH\x00\x12+\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.lstm_explain.v1.ItemErrorH\x00\x12-\n\x08progress\x18\x04 \x01(\x0b\x32\x19.lstm_explain.v1.ProgressH\x00\x42\x08\n\x06result\"\'\n\x08Progress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\"9\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t*\x87\x02\n\x0bMeasureKind\x12\x1c\n\x18MEASURE_KIND_UNSPECIFIED\x10\x00\x12#\n\x1fMEASURE_KIND_MEAN_SQUARED_ERROR\x10\x01\x12$\n MEASURE_KIND_MEAN_ABSOLUTE_ERROR\x10\x02\x12\x18\n\x14MEASURE_KIND_L1_NORM\x10\x03\x12\x18\n\x14MEASURE_KIND_L2_NORM\x10\x04\x12 \n\x1cMEASURE_KIND_LOG_PROBABILITY\x10\x05\x12\x1c\n\x18MEASURE_KIND_PROBABILITY\x10\x06\x12\x1b\n\x17MEASURE_KIND_PATH_SCORE\x10\x07\x32\xc6\x01\n\x12\x45xplanationService\x12L\n\x07\x45xplain\x12\x1f.lstm_explain.v1.ExplainRequest\x1a .lstm_explain.v1.ExplainResponse\x12\x62\n\rExplainStream\x12%.lstm_explain.v1.ExplainStreamRequest\x1a&.lstm_explain.v1.ExplainStreamResponse(\x01\x30\x01\x42\x12\n\x0elstmexplain.v1P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lstm_explain/v1/explanation.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/method.proto\x1a\x1clstm_explain/v1/tensor.proto\"\x87\x02\n\x06Target\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\x03\x12\x18\n\x10\x63ontrast_indices\x18\x03 \x03(\x03\x12(\n\x07weights\x18\x04 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12\x17\n\nbatch_axis\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rno_batch_axis\x18\x06 \x01(\x08\x12\x1b\n\x0epre_activation\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12)\n\x07measure\x18\x08 \x01(\x0b\x32\x18.lstm_explain.v1.MeasureB\r\n\x0b_batch_axisB\x11\n\x0f_pre_activation\"\xab\x01\n\x07Measure\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.lstm_explain.v1.MeasureKind\x12\r\n\x05\x61head\x18\x02 \x01(\x05\x12\x12\n\x05\x62lank\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x0f\n\x05input\x18\x04 \x01(\tH\x00\x12)\n\x06tensor\x18\x05 \x01(\x0b\x32\x17.lstm_explain.v1.TensorH\x00\x42\x0b\n\treferenceB\x08\n\x06_blank\"j\n\tTargetSet\x12)\n\x06target\x18\x01 \x01(\x0b\x32\x17.lstm_explain.v1.TargetH\x00\x12\'\n\x05\x65very\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.EveryH\x00\x42\t\n\x07targets\"]\n\x05\x45very\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\x11\n\x04\x61xis\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07\x65ntries\x18\x03 \x03(\x03\x42\x07\n\x05_axis\"\xb5\x01\n\x06Groups\x12/\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1d.lstm_explain.v1.FeatureGroup\x12\x16\n\x0emodel_features\x18\x02 \x01(\x08\x12\x10\n\x06window\x18\x03 \x01(\x05H\x00\x12\x0f\n\x05words\x18\x04 \x01(\x08H\x00\x12\x36\n\rchange_points\x18\x05 \x01(\x0b\x32\x1d.lstm_explain.v1.ChangePointsH\x00\x42\x07\n\x05steps\"T\n\x0c\x43hangePoints\x12\x15\n\x08segments\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x07penalty\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_segmentsB\n\n\x08_penalty\"=\n\x0c\x46\x65\x61tureGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05input\x18\x02 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\"\xba\x01\n\x0bGroupAnswer\x12*\n\trelevance\x18\x01 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12&\n\x05names\x18\x02 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12&\n\x05steps\x18\x03 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12/\n\x0estandard_error\x18\x04 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\"\'\n\x07Through\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05units\x18\x02 \x03(\x03\"j\n\x0c\x43\x61pturedAxes\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\nbatch_axis\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\ttime_axis\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\r\n\x0b_batch_axisB\x0c\n\n_time_axis\"\xd9\x03\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\'\n\x06inputs\x18\x03 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12\'\n\x06target\x18\x04 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\'\n\x06method\x18\x05 \x01(\x0b\x32\x17.lstm_explain.v1.Method\x12\x0f\n\x07\x63\x61pture\x18\x06 \x03(\t\x12\x43\n\nparameters\x18\x07 \x03(\x0b\x32/.lstm_explain.v1.ExplainRequest.ParametersEntry\x12+\n\x07targets\x18\x08 \x03(\x0b\x32\x1a.lstm_explain.v1.TargetSet\x12\x0f\n\x07receipt\x18\t \x01(\x08\x12\x11\n\tcondition\x18\n \x01(\t\x12\'\n\x06groups\x18\x0b \x01(\x0b\x32\x17.lstm_explain.v1.Groups\x12)\n\x07through\x18\x0c \x03(\x0b\x32\x18.lstm_explain.v1.Through\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe5\x01\n\x06Ledger\x12\'\n\x06inputs\x18\x01 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12/\n\x0einitial_states\x18\x02 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12)\n\x08\x61\x62sorbed\x18\x03 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12)\n\x08residual\x18\x04 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12+\n\x07\x62y_node\x18\x05 \x03(\x0b\x32\x1a.lstm_explain.v1.NodeShare\"D\n\tNodeShare\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\x08\x61\x62sorbed\x18\x02 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\"\x90\x01\n\x0cTargetAnswer\x12\'\n\x06target\x18\x01 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x1a\n\x12\x65xplained_quantity\x18\x03 \x01(\t\x12\x12\n\nsteps_used\x18\x04 \x03(\x05\x12\x15\n\rnot_explained\x18\x05 \x03(\t\"\xb1\x05\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12(\n\x07outputs\x18\x03 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12*\n\texplained\x18\x04 \x01(\x0b\x32\x17.lstm_explain.v1.Tensor\x12*\n\trelevance\x18\x05 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12)\n\x08\x63\x61ptured\x18\x06 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12\'\n\x06ledger\x18\x07 \x01(\x0b\x32\x17.lstm_explain.v1.Ledger\x12\'\n\x06method\x18\x08 \x01(\x0b\x32\x17.lstm_explain.v1.Method\x12\'\n\x06target\x18\t \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\'\n\x06tokens\x18\n \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12/\n\x0estandard_error\x18\x0b \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12\x10\n\x08warnings\x18\x0c \x03(\t\x12\x1a\n\x12\x65xplained_quantity\x18\r \x01(\t\x12\x12\n\nsteps_used\x18\x0e \x03(\x05\x12.\n\x07targets\x18\x0f \x03(\x0b\x32\x1d.lstm_explain.v1.TargetAnswer\x12\x0f\n\x07receipt\x18\x10 \x01(\t\x12\x15\n\rnot_explained\x18\x11 \x03(\t\x12,\n\x06groups\x18\x13 \x01(\x0b\x32\x1c.lstm_explain.v1.GroupAnswer\x12\x34\n\rcaptured_axes\x18\x14 \x03(\x0b\x32\x1d.lstm_explain.v1.CapturedAxes\"f\n\x14\x45xplainStreamRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x07request\x18\x02 \x01(\x0b\x32\x1f.lstm_explain.v1.ExplainRequest\x12\x10\n\x08progress\x18\x03 \x01(\x08\"\xbf\x01\n\x15\x45xplainStreamResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x34\n\x08response\x18\x02 \x01(\x0b\x32 .lstm_explain.v1.ExplainResponseH\x00\x12+\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.lstm_explain.v1.ItemErrorH\x00\x12-\n\x08progress\x18\x04 \x01(\x0b\x32\x19.lstm_explain.v1.ProgressH\x00\x42\x08\n\x06result\"\'\n\x08Progress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\"9\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t*\x87\x02\n\x0bMeasureKind\x12\x1c\n\x18MEASURE_KIND_UNSPECIFIED\x10\x00\x12#\n\x1fMEASURE_KIND_MEAN_SQUARED_ERROR\x10\x01\x12$\n MEASURE_KIND_MEAN_ABSOLUTE_ERROR\x10\x02\x12\x18\n\x14MEASURE_KIND_L1_NORM\x10\x03\x12\x18\n\x14MEASURE_KIND_L2_NORM\x10\x04\x12 \n\x1cMEASURE_KIND_LOG_PROBABILITY\x10\x05\x12\x1c\n\x18MEASURE_KIND_PROBABILITY\x10\x06\x12\x1b\n\x17MEASURE_KIND_PATH_SCORE\x10\x07\x32\xc6\x01\n\x12\x45xplanationService\x12L\n\x07\x45xplain\x12\x1f.lstm_explain.v1.ExplainRequest\x1a .lstm_explain.v1.ExplainResponse\x12\x62\n\rExplainStream\x12%.lstm_explain.v1.ExplainStreamRequest\x1a&.lstm_explain.v1.ExplainStreamResponse(\x01\x30\x01\x42\x12\n\x0elstmexplain.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\016lstmexplain.v1P\001'
   _globals['_EXPLAINREQUEST_PARAMETERSENTRY']._loaded_options = None
   _globals['_EXPLAINREQUEST_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_MEASUREKIND']._serialized_start=2589
-  _globals['_MEASUREKIND']._serialized_end=2852
+  _globals['_MEASUREKIND']._serialized_start=3444
+  _globals['_MEASUREKIND']._serialized_end=3707
   _globals['_TARGET']._serialized_start=115
   _globals['_TARGET']._serialized_end=378
   _globals['_MEASURE']._serialized_start=381
@@ -46,26 +46,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TARGETSET']._serialized_end=660
   _globals['_EVERY']._serialized_start=662
   _globals['_EVERY']._serialized_end=755
-  _globals['_EXPLAINREQUEST']._serialized_start=758
-  _globals['_EXPLAINREQUEST']._serialized_end=1147
-  _globals['_EXPLAINREQUEST_PARAMETERSENTRY']._serialized_start=1098
-  _globals['_EXPLAINREQUEST_PARAMETERSENTRY']._serialized_end=1147
-  _globals['_LEDGER']._serialized_start=1150
-  _globals['_LEDGER']._serialized_end=1379
-  _globals['_NODESHARE']._serialized_start=1381
-  _globals['_NODESHARE']._serialized_end=1449
-  _globals['_TARGETANSWER']._serialized_start=1452
-  _globals['_TARGETANSWER']._serialized_end=1596
-  _globals['_EXPLAINRESPONSE']._serialized_start=1599
-  _globals['_EXPLAINRESPONSE']._serialized_end=2188
-  _globals['_EXPLAINSTREAMREQUEST']._serialized_start=2190
-  _globals['_EXPLAINSTREAMREQUEST']._serialized_end=2292
-  _globals['_EXPLAINSTREAMRESPONSE']._serialized_start=2295
-  _globals['_EXPLAINSTREAMRESPONSE']._serialized_end=2486
-  _globals['_PROGRESS']._serialized_start=2488
-  _globals['_PROGRESS']._serialized_end=2527
-  _globals['_ITEMERROR']._serialized_start=2529
-  _globals['_ITEMERROR']._serialized_end=2586
-  _globals['_EXPLANATIONSERVICE']._serialized_start=2855
-  _globals['_EXPLANATIONSERVICE']._serialized_end=3053
+  _globals['_GROUPS']._serialized_start=758
+  _globals['_GROUPS']._serialized_end=939
+  _globals['_CHANGEPOINTS']._serialized_start=941
+  _globals['_CHANGEPOINTS']._serialized_end=1025
+  _globals['_FEATUREGROUP']._serialized_start=1027
+  _globals['_FEATUREGROUP']._serialized_end=1088
+  _globals['_GROUPANSWER']._serialized_start=1091
+  _globals['_GROUPANSWER']._serialized_end=1277
+  _globals['_THROUGH']._serialized_start=1279
+  _globals['_THROUGH']._serialized_end=1318
+  _globals['_CAPTUREDAXES']._serialized_start=1320
+  _globals['_CAPTUREDAXES']._serialized_end=1426
+  _globals['_EXPLAINREQUEST']._serialized_start=1429
+  _globals['_EXPLAINREQUEST']._serialized_end=1902
+  _globals['_EXPLAINREQUEST_PARAMETERSENTRY']._serialized_start=1853
+  _globals['_EXPLAINREQUEST_PARAMETERSENTRY']._serialized_end=1902
+  _globals['_LEDGER']._serialized_start=1905
+  _globals['_LEDGER']._serialized_end=2134
+  _globals['_NODESHARE']._serialized_start=2136
+  _globals['_NODESHARE']._serialized_end=2204
+  _globals['_TARGETANSWER']._serialized_start=2207
+  _globals['_TARGETANSWER']._serialized_end=2351
+  _globals['_EXPLAINRESPONSE']._serialized_start=2354
+  _globals['_EXPLAINRESPONSE']._serialized_end=3043
+  _globals['_EXPLAINSTREAMREQUEST']._serialized_start=3045
+  _globals['_EXPLAINSTREAMREQUEST']._serialized_end=3147
+  _globals['_EXPLAINSTREAMRESPONSE']._serialized_start=3150
+  _globals['_EXPLAINSTREAMRESPONSE']._serialized_end=3341
+  _globals['_PROGRESS']._serialized_start=3343
+  _globals['_PROGRESS']._serialized_end=3382
+  _globals['_ITEMERROR']._serialized_start=3384
+  _globals['_ITEMERROR']._serialized_end=3441
+  _globals['_EXPLANATIONSERVICE']._serialized_start=3710
+  _globals['_EXPLANATIONSERVICE']._serialized_end=3908
 # @@protoc_insertion_point(module_scope)

@@ -80,8 +80,70 @@ class Every(_message.Message):
     entries: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., axis: _Optional[int] = ..., entries: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Groups(_message.Message):
+    __slots__ = ("features", "model_features", "window", "words", "change_points")
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_POINTS_FIELD_NUMBER: _ClassVar[int]
+    features: _containers.RepeatedCompositeFieldContainer[FeatureGroup]
+    model_features: bool
+    window: int
+    words: bool
+    change_points: ChangePoints
+    def __init__(self, features: _Optional[_Iterable[_Union[FeatureGroup, _Mapping]]] = ..., model_features: bool = ..., window: _Optional[int] = ..., words: bool = ..., change_points: _Optional[_Union[ChangePoints, _Mapping]] = ...) -> None: ...
+
+class ChangePoints(_message.Message):
+    __slots__ = ("segments", "penalty")
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    PENALTY_FIELD_NUMBER: _ClassVar[int]
+    segments: int
+    penalty: float
+    def __init__(self, segments: _Optional[int] = ..., penalty: _Optional[float] = ...) -> None: ...
+
+class FeatureGroup(_message.Message):
+    __slots__ = ("name", "input", "features")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    input: str
+    features: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., input: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GroupAnswer(_message.Message):
+    __slots__ = ("relevance", "names", "steps", "standard_error")
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    STANDARD_ERROR_FIELD_NUMBER: _ClassVar[int]
+    relevance: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    names: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    steps: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    standard_error: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    def __init__(self, relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., names: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., steps: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+
+class Through(_message.Message):
+    __slots__ = ("value", "units")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    units: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, value: _Optional[str] = ..., units: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class CapturedAxes(_message.Message):
+    __slots__ = ("name", "batch_axis", "time_axis")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BATCH_AXIS_FIELD_NUMBER: _ClassVar[int]
+    TIME_AXIS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    batch_axis: int
+    time_axis: int
+    def __init__(self, name: _Optional[str] = ..., batch_axis: _Optional[int] = ..., time_axis: _Optional[int] = ...) -> None: ...
+
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "version", "inputs", "target", "method", "capture", "parameters", "targets", "receipt", "condition")
+    __slots__ = ("model", "version", "inputs", "target", "method", "capture", "parameters", "targets", "receipt", "condition", "groups", "through")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +161,8 @@ class ExplainRequest(_message.Message):
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     CONDITION_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    THROUGH_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
@@ -109,7 +173,9 @@ class ExplainRequest(_message.Message):
     targets: _containers.RepeatedCompositeFieldContainer[TargetSet]
     receipt: bool
     condition: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., targets: _Optional[_Iterable[_Union[TargetSet, _Mapping]]] = ..., receipt: bool = ..., condition: _Optional[str] = ...) -> None: ...
+    groups: Groups
+    through: _containers.RepeatedCompositeFieldContainer[Through]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., targets: _Optional[_Iterable[_Union[TargetSet, _Mapping]]] = ..., receipt: bool = ..., condition: _Optional[str] = ..., groups: _Optional[_Union[Groups, _Mapping]] = ..., through: _Optional[_Iterable[_Union[Through, _Mapping]]] = ...) -> None: ...
 
 class Ledger(_message.Message):
     __slots__ = ("inputs", "initial_states", "absorbed", "residual", "by_node")
@@ -148,7 +214,7 @@ class TargetAnswer(_message.Message):
     def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ..., not_explained: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens", "standard_error", "warnings", "explained_quantity", "steps_used", "targets", "receipt", "not_explained")
+    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens", "standard_error", "warnings", "explained_quantity", "steps_used", "targets", "receipt", "not_explained", "groups", "captured_axes")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +232,8 @@ class ExplainResponse(_message.Message):
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     NOT_EXPLAINED_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_AXES_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
@@ -183,7 +251,9 @@ class ExplainResponse(_message.Message):
     targets: _containers.RepeatedCompositeFieldContainer[TargetAnswer]
     receipt: str
     not_explained: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ..., targets: _Optional[_Iterable[_Union[TargetAnswer, _Mapping]]] = ..., receipt: _Optional[str] = ..., not_explained: _Optional[_Iterable[str]] = ...) -> None: ...
+    groups: GroupAnswer
+    captured_axes: _containers.RepeatedCompositeFieldContainer[CapturedAxes]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ..., targets: _Optional[_Iterable[_Union[TargetAnswer, _Mapping]]] = ..., receipt: _Optional[str] = ..., not_explained: _Optional[_Iterable[str]] = ..., groups: _Optional[_Union[GroupAnswer, _Mapping]] = ..., captured_axes: _Optional[_Iterable[_Union[CapturedAxes, _Mapping]]] = ...) -> None: ...
 
 class ExplainStreamRequest(_message.Message):
     __slots__ = ("id", "request", "progress")

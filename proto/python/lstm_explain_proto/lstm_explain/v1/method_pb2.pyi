@@ -28,6 +28,7 @@ class Players(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PLAYERS_STEPS: _ClassVar[Players]
     PLAYERS_FEATURES: _ClassVar[Players]
     PLAYERS_CELLS: _ClassVar[Players]
+    PLAYERS_GROUPS: _ClassVar[Players]
 PRODUCT_RULE_UNSPECIFIED: ProductRule
 PRODUCT_RULE_ALL: ProductRule
 PRODUCT_RULE_HALF: ProductRule
@@ -40,6 +41,7 @@ PLAYERS_UNSPECIFIED: Players
 PLAYERS_STEPS: Players
 PLAYERS_FEATURES: Players
 PLAYERS_CELLS: Players
+PLAYERS_GROUPS: Players
 
 class Method(_message.Message):
     __slots__ = ("lrp", "gradient", "gradient_times_input", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling", "contextual_decomposition", "gradient_shap", "counterfactual")
@@ -234,18 +236,24 @@ class Counterfactual(_message.Message):
     def __init__(self, most: _Optional[int] = ..., max_runs: _Optional[int] = ..., threshold: _Optional[float] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., over: _Optional[_Union[Players, str]] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
 
 class ShapleySampling(_message.Message):
-    __slots__ = ("permutations", "seed", "baseline", "over", "background")
+    __slots__ = ("permutations", "seed", "baseline", "over", "background", "standard_error", "max_permutations", "exact_players")
     PERMUTATIONS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     OVER_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    STANDARD_ERROR_FIELD_NUMBER: _ClassVar[int]
+    MAX_PERMUTATIONS_FIELD_NUMBER: _ClassVar[int]
+    EXACT_PLAYERS_FIELD_NUMBER: _ClassVar[int]
     permutations: int
     seed: int
     baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     over: Players
     background: Background
-    def __init__(self, permutations: _Optional[int] = ..., seed: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., over: _Optional[_Union[Players, str]] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
+    standard_error: float
+    max_permutations: int
+    exact_players: int
+    def __init__(self, permutations: _Optional[int] = ..., seed: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., over: _Optional[_Union[Players, str]] = ..., background: _Optional[_Union[Background, _Mapping]] = ..., standard_error: _Optional[float] = ..., max_permutations: _Optional[int] = ..., exact_players: _Optional[int] = ...) -> None: ...
 
 class ContextualDecomposition(_message.Message):
     __slots__ = ("span",)

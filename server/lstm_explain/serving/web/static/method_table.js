@@ -81,7 +81,7 @@ export const METHODS = [
   {
     key: "shapleySampling",
     name: "Shapley values",
-    hint: "fair shares over random orders",
+    hint: "fair shares over all or over random orders",
     held: ["score of the baseline", "rounding"],
     long: true,
     parameters: [
@@ -97,6 +97,9 @@ export const METHODS = [
           ["PLAYERS_CELLS", "features of every step"],
         ],
       },
+      { key: "standardError", label: "Until the standard error is", kind: "number", step: "any", min: 0, optional: true },
+      { key: "maxPermutations", label: "Orders at most", kind: "number", step: 1, min: 1, initial: 1000 },
+      { key: "exactPlayers", label: "Exact up to players", kind: "number", step: 1, min: 0, initial: 10 },
     ],
   },
   {

@@ -45,7 +45,9 @@ public sealed interface Method {
     /** Features, each over all time steps. */
     FEATURES,
     /** Every feature of every time step. */
-    CELLS
+    CELLS,
+    /** The groups of the request, which take the place of any other units. */
+    GROUPS
   }
 
   /**
@@ -440,8 +442,8 @@ public sealed interface Method {
   }
 
   /**
-   * Shapley values, estimated over random permutations. Every second permutation is the reverse of
-   * the previous one.
+   * Shapley values, exact for few players and otherwise estimated over random permutations. Every
+   * second permutation is the reverse of the previous one.
    *
    * @param permutations Number of permutations. The samples drawn from a background set share them,
    *     but each has at least four. Default: 25.
@@ -451,9 +453,19 @@ public sealed interface Method {
    * @param over The players. Default: "steps".
    * @param background The background set whose samples absent players take their values from,
    *     instead of {@code baseline}.
+   * @param standardError Permutations are added until no player of any sample has a larger standard
+   *     error than this, in units of the explained value, or until there are {@code
+   *     max_permutations}, which is a warning. Draws from a background set add an error of their
+   *     own, which more permutations do not lower. Default: none, so that no permutations are
+   *     added.
+   * @param maxPermutations Number of permutations at most, where {@code standard_error} is set.
+   *     Default: 1000.
+   * @param exactPlayers Up to this many players, the model scores every coalition (2 to the power
+   *     of the number of players), and the values are exact. At most 13; 0 for never. Default: 10.
    */
   record ShapleySampling(Integer permutations, Long seed, Map<String, Tensor> baseline, Players
-      over, Background background) implements Method {
+      over, Background background, Double standardError, Integer maxPermutations, Integer
+      exactPlayers) implements Method {
     /** Copies the maps. */
     public ShapleySampling {
       baseline = Wire.copy(baseline);
@@ -461,32 +473,47 @@ public sealed interface Method {
 
     /** Leaves every parameter to the server. */
     public ShapleySampling() {
-      this(null, null, Map.of(), null, null);
+      this(null, null, Map.of(), null, null, null, null, null);
     }
 
     /** Returns the same with another {@code permutations}. */
     public ShapleySampling permutations(int value) {
-      return new ShapleySampling(value, seed, baseline, over, background);
+      return new ShapleySampling(value, seed, baseline, over, background, standardError, maxPermutations, exactPlayers);
     }
 
     /** Returns the same with another {@code seed}. */
     public ShapleySampling seed(long value) {
-      return new ShapleySampling(permutations, value, baseline, over, background);
+      return new ShapleySampling(permutations, value, baseline, over, background, standardError, maxPermutations, exactPlayers);
     }
 
     /** Returns the same with another {@code baseline}. */
     public ShapleySampling baseline(Map<String, Tensor> value) {
-      return new ShapleySampling(permutations, seed, value, over, background);
+      return new ShapleySampling(permutations, seed, value, over, background, standardError, maxPermutations, exactPlayers);
     }
 
     /** Returns the same with another {@code over}. */
     public ShapleySampling over(Players value) {
-      return new ShapleySampling(permutations, seed, baseline, value, background);
+      return new ShapleySampling(permutations, seed, baseline, value, background, standardError, maxPermutations, exactPlayers);
     }
 
     /** Returns the same with another {@code background}. */
     public ShapleySampling background(Background value) {
-      return new ShapleySampling(permutations, seed, baseline, over, value);
+      return new ShapleySampling(permutations, seed, baseline, over, value, standardError, maxPermutations, exactPlayers);
+    }
+
+    /** Returns the same with another {@code standardError}. */
+    public ShapleySampling standardError(double value) {
+      return new ShapleySampling(permutations, seed, baseline, over, background, value, maxPermutations, exactPlayers);
+    }
+
+    /** Returns the same with another {@code maxPermutations}. */
+    public ShapleySampling maxPermutations(int value) {
+      return new ShapleySampling(permutations, seed, baseline, over, background, standardError, value, exactPlayers);
+    }
+
+    /** Returns the same with another {@code exactPlayers}. */
+    public ShapleySampling exactPlayers(int value) {
+      return new ShapleySampling(permutations, seed, baseline, over, background, standardError, maxPermutations, value);
     }
   }
 

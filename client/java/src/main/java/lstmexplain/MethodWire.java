@@ -248,6 +248,15 @@ final class MethodWire {
     if (m.background() != null) {
       body.setBackground(encode(m.background()));
     }
+    if (m.standardError() != null) {
+      body.setStandardError(m.standardError());
+    }
+    if (m.maxPermutations() != null) {
+      body.setMaxPermutations(m.maxPermutations());
+    }
+    if (m.exactPlayers() != null) {
+      body.setExactPlayers(m.exactPlayers());
+    }
   }
 
   private static Method.ShapleySampling read(lstmexplain.v1.ShapleySampling body) {
@@ -256,7 +265,10 @@ final class MethodWire {
         body.hasSeed() ? body.getSeed() : null,
         Wire.decode(body.getBaselineList()),
         Wire.constant(Method.Players.class, body.getOver()),
-        body.hasBackground() ? decode(body.getBackground()) : null);
+        body.hasBackground() ? decode(body.getBackground()) : null,
+        body.hasStandardError() ? body.getStandardError() : null,
+        body.hasMaxPermutations() ? body.getMaxPermutations() : null,
+        body.hasExactPlayers() ? body.getExactPlayers() : null);
   }
 
   private static void write(Method.ContextualDecomposition m, lstmexplain.v1.ContextualDecomposition.Builder body) {

@@ -28,6 +28,8 @@ import java.util.Objects;
  * @param receipt whether to ask for a receipt of the answer; the server needs a key to sign it
  * @param condition what the prediction of a sample must meet to be explained, such as {@code
  *     "probability > 0.8"}; if empty, every sample is explained
+ * @param groups groups of entries whose relevance the result also contains; null for none
+ * @param through by inner value, the units that relevance passes through; that of others is absorbed
  */
 public record Request(
     String model,
@@ -39,7 +41,9 @@ public record Request(
     String id,
     List<TargetSet> targets,
     boolean receipt,
-    String condition) {
+    String condition,
+    Groups groups,
+    Map<String, long[]> through) {
 
   /** Checks and copies the arguments. */
   public Request {
@@ -50,6 +54,7 @@ public record Request(
     inputs = Wire.copy(inputs);
     capture = List.copyOf(capture);
     targets = List.copyOf(targets);
+    through = Wire.copy(through);
   }
 
   /** A request for one target. */
@@ -77,7 +82,7 @@ public record Request(
     this(model, version, inputs, method, target, capture, id, targets, false);
   }
 
-  /** A request without a condition. */
+  /** A request without a condition and groups. */
   public Request(
       String model,
       String version,
@@ -88,7 +93,7 @@ public record Request(
       String id,
       List<TargetSet> targets,
       boolean receipt) {
-    this(model, version, inputs, method, target, capture, id, targets, receipt, "");
+    this(model, version, inputs, method, target, capture, id, targets, receipt, "", null, Map.of());
   }
 
   /** Creates a request to this model, without inputs. */
@@ -98,14 +103,14 @@ public record Request(
 
   /** Selects the version of the model. */
   public Request version(String chosen) {
-    return new Request(model, chosen, inputs, method, target, capture, id, targets, receipt, condition);
+    return new Request(model, chosen, inputs, method, target, capture, id, targets, receipt, condition, groups, through);
   }
 
   /** Adds an input. */
   public Request input(String name, Tensor tensor) {
     Map<String, Tensor> more = new LinkedHashMap<>(inputs);
     more.put(Objects.requireNonNull(name, "name"), tensor);
-    return new Request(model, version, more, method, target, capture, id, targets, receipt, condition);
+    return new Request(model, version, more, method, target, capture, id, targets, receipt, condition, groups, through);
   }
 
   /** Adds an input of texts, one per sample, for a model with a tokenizer. */
@@ -115,12 +120,12 @@ public record Request(
 
   /** Selects the method. */
   public Request method(Method chosen) {
-    return new Request(model, version, inputs, chosen, target, capture, id, targets, receipt, condition);
+    return new Request(model, version, inputs, chosen, target, capture, id, targets, receipt, condition, groups, through);
   }
 
   /** Selects the target. */
   public Request target(Target chosen) {
-    return new Request(model, version, inputs, method, chosen, capture, id, targets, receipt, condition);
+    return new Request(model, version, inputs, method, chosen, capture, id, targets, receipt, condition, groups, through);
   }
 
   /**
@@ -128,19 +133,19 @@ public record Request(
    * Every} or {@link TargetSet#DEFAULT}.
    */
   public Request targets(TargetSet... chosen) {
-    return new Request(model, version, inputs, method, target, capture, id, List.of(chosen), receipt, condition);
+    return new Request(model, version, inputs, method, target, capture, id, List.of(chosen), receipt, condition, groups, through);
   }
 
   /** Requests the relevance of inner values too. */
   public Request capture(String... names) {
     List<String> more = new ArrayList<>(capture);
     more.addAll(List.of(names));
-    return new Request(model, version, inputs, method, target, more, id, targets, receipt, condition);
+    return new Request(model, version, inputs, method, target, more, id, targets, receipt, condition, groups, through);
   }
 
   /** Requests a signed record of the answer, which {@code lstm-explain verify} checks. */
   public Request withReceipt() {
-    return new Request(model, version, inputs, method, target, capture, id, targets, true, condition);
+    return new Request(model, version, inputs, method, target, capture, id, targets, true, condition, groups, through);
   }
 
   /**
@@ -150,11 +155,30 @@ public record Request(
    */
   public Request condition(String chosen) {
     return new Request(
-        model, version, inputs, method, target, capture, id, targets, receipt, chosen);
+        model, version, inputs, method, target, capture, id, targets, receipt, chosen, groups, through);
+  }
+
+  /**
+   * Requests the relevance of groups of entries. They are the players of {@link Method.Occlusion}
+   * and {@link Method.ShapleySampling}, and sums under other methods.
+   */
+  public Request groups(Groups chosen) {
+    return new Request(
+        model, version, inputs, method, target, capture, id, targets, receipt, condition, chosen, through);
+  }
+
+  /**
+   * Lets relevance pass through these units of an inner value only, named as in {@link #capture}.
+   */
+  public Request through(String value, long... units) {
+    Map<String, long[]> more = new LinkedHashMap<>(through);
+    more.put(value, units.clone());
+    return new Request(
+        model, version, inputs, method, target, capture, id, targets, receipt, condition, groups, more);
   }
 
   /** Sets the id of the request. Its answer in a stream has the same id. */
   public Request id(String chosen) {
-    return new Request(model, version, inputs, method, target, capture, chosen, targets, receipt, condition);
+    return new Request(model, version, inputs, method, target, capture, chosen, targets, receipt, condition, groups, through);
   }
 }

@@ -32,6 +32,7 @@ import lstmexplain.v1.ExplainResponse;
  * @param receipt a signed record of the answer, if the request asked for one; otherwise empty
  * @param notExplained for a request with a condition, one text per sample: why it is not explained,
  *     or empty; the relevance and ledger of such a sample are NaN
+ * @param groups the groups that the request asked for, with their relevance
  */
 public record Result(
     String model,
@@ -48,7 +49,8 @@ public record Result(
     List<String> warnings,
     String explainedQuantity,
     String receipt,
-    List<String> notExplained) {
+    List<String> notExplained,
+    GroupRelevance groups) {
 
   static Result decode(ExplainResponse response) {
     return decode(
@@ -72,6 +74,7 @@ public record Result(
         List.copyOf(response.getWarningsList()),
         response.getExplainedQuantity(),
         response.getReceipt(),
-        List.copyOf(response.getNotExplainedList()));
+        List.copyOf(response.getNotExplainedList()),
+        GroupRelevance.decode(response.getGroups()));
   }
 }

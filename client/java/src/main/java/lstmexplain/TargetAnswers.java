@@ -50,6 +50,7 @@ final class TargetAnswers {
     for (NodeShare share : response.getLedger().getByNodeList()) {
       ledger.addByNode(share.toBuilder().setAbsorbed(part(share.getAbsorbed())));
     }
+    var groups = response.getGroups();
     return ExplainResponse.newBuilder()
         .setModel(response.getModel())
         .setVersion(response.getVersion())
@@ -65,6 +66,12 @@ final class TargetAnswers {
         .setReceipt(response.getReceipt())
         .addAllNotExplained(own.getNotExplainedList())
         .addAllStepsUsed(own.getStepsUsedList())
+        .setGroups(
+            groups.toBuilder()
+                .clearRelevance()
+                .addAllRelevance(parts(groups.getRelevanceList()))
+                .clearStandardError()
+                .addAllStandardError(parts(groups.getStandardErrorList())))
         .build();
   }
 

@@ -35,6 +35,17 @@ final class Wire {
     if (request.target() != null) {
       out.setTarget(request.target().encode());
     }
+    request
+        .through()
+        .forEach(
+            (value, units) ->
+                out.addThrough(
+                    lstmexplain.v1.Through.newBuilder()
+                        .setValue(value)
+                        .addAllUnits(java.util.Arrays.stream(units).boxed().toList())));
+    if (request.groups() != null) {
+      out.setGroups(request.groups().encode());
+    }
     return out.build();
   }
 

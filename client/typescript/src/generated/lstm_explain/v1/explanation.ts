@@ -151,6 +151,108 @@ export interface Every {
   entries: bigint[];
 }
 
+/**
+ * Divides the inputs into groups of entries that belong together, such as days of hourly steps. Every entry belongs to
+ * one group of its input. The answer contains the relevance of each group: the groups are the players of Occlusion and
+ * ShapleySampling, and under other methods the sums over their entries.
+ */
+export interface Groups {
+  /**
+   * The features that belong together. Those of an input that are in no group form a group by themselves. If empty, all
+   * features.
+   */
+  features: FeatureGroup[];
+  /** Uses the feature groups of the model (`feature_groups` in model.yaml). Cannot be combined with `features`. */
+  modelFeatures: boolean;
+  /** The steps that belong together. If unset, all steps. */
+  steps:
+    | //
+    /** This many consecutive steps, from the first step on; the last group may have fewer. At least 1. */
+    { $case: "window"; value: number }
+    | //
+    /** The tokens of a word, in inputs sent as text, as the tokenizer divides the text into words. */
+    { $case: "words"; value: boolean }
+    | //
+    /** Steps between which the values do not change much, in inputs of floating-point numbers. */
+    { $case: "changePoints"; value: ChangePoints }
+    | undefined;
+}
+
+/**
+ * Cuts a time series where the mean of a feature changes, by binary segmentation (Scott and Knott 1974): the cut that
+ * lowers the sum of squared deviations from the segments' means most comes first.
+ */
+export interface ChangePoints {
+  /** Number of segments at most. At least 1. Default: 10. */
+  segments?:
+    | number
+    | undefined;
+  /**
+   * What a cut must lower the sum of squared deviations by, in units of the variance of the noise, which is estimated
+   * from the differences between consecutive steps. Must not be negative. Default: (features + 1) times the logarithm of
+   * the number of steps (the criterion of Schwarz; Yao 1988).
+   */
+  penalty?: number | undefined;
+}
+
+/** Features of one input that belong together. */
+export interface FeatureGroup {
+  /** Name of the group. Required. */
+  name: string;
+  /** Name of the input. May be empty if the model has only one input with features. */
+  input: string;
+  /** The features: names (`features` in model.yaml), or positions on the last axis of the input. */
+  features: string[];
+}
+
+/**
+ * The groups of a request with `groups`. Each list has one tensor per input, of shape [batch, groups] unless it says
+ * otherwise; batch is 1 for an input that has no batch axis. A sample that has fewer groups than another has empty names
+ * and zeros behind them.
+ */
+export interface GroupAnswer {
+  /** The relevance of each group: the sum of the relevance of its entries. With several targets, [targets, batch, groups]. */
+  relevance: Tensor[];
+  /** The name of each group, such as `steps 0-23, weather`, or the word. STRING. */
+  names: Tensor[];
+  /** The first step of each group, and the step after its last one. INT64, [batch, groups, 2]. */
+  steps: Tensor[];
+  /**
+   * The standard error of `relevance`, in its shape, where the method draws samples. It is exact where the groups are
+   * players; otherwise, and for draws from a background set, the error is at most this.
+   */
+  standardError: Tensor[];
+}
+
+/**
+ * Units that relevance passes through (concept relevance propagation, Achtibat et al. 2023). That of all other units of
+ * the value is absorbed.
+ */
+export interface Through {
+  /**
+   * Name of an inner value of the ONNX graph; or of what is inside an LSTM node, as in `capture`, where the condition
+   * holds at every step: `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`, `.forget_gate`, `.output_gate`.
+   */
+  value: string;
+  /**
+   * Positions on the last axis of the value. In the outputs of a bidirectional node, the units of the second direction
+   * follow those of the first.
+   */
+  units: bigint[];
+}
+
+/** Where samples and time steps lie in a captured value. */
+export interface CapturedAxes {
+  /** Name of the value. */
+  name: string;
+  /** Unset where all samples share the value, and where a batch of one does not show it. */
+  batchAxis?:
+    | number
+    | undefined;
+  /** Set for the outputs of recurrent nodes, and for what is inside them. */
+  timeAxis?: number | undefined;
+}
+
 export interface ExplainRequest {
   /** Name of the model, as listed by ModelService. */
   model: string;
@@ -196,6 +298,12 @@ export interface ExplainRequest {
    * probability > 0.1 from 0.4`. For a request with `targets`, each target is judged by itself.
    */
   condition: string;
+  /** Asks for the relevance of groups of entries. */
+  groups:
+    | Groups
+    | undefined;
+  /** Conditions, all of which hold: relevance passes through these units only. For LRP and gradients. */
+  through: Through[];
 }
 
 export interface ExplainRequest_ParametersEntry {
@@ -333,6 +441,12 @@ export interface ExplainResponse {
    * for all samples. Empty for a request with `targets`.
    */
   notExplained: string[];
+  /** For a request with `groups`, the groups and their relevance. */
+  groups:
+    | GroupAnswer
+    | undefined;
+  /** Where samples and time steps lie in the values of `captured`, without the axis of targets. */
+  capturedAxes: CapturedAxes[];
 }
 
 export interface ExplainStreamRequest {
@@ -855,6 +969,528 @@ export const Every: MessageFns<Every> = {
   },
 };
 
+function createBaseGroups(): Groups {
+  return { features: [], modelFeatures: false, steps: undefined };
+}
+
+export const Groups: MessageFns<Groups> = {
+  encode(message: Groups, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.features) {
+      FeatureGroup.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.modelFeatures !== false) {
+      writer.uint32(16).bool(message.modelFeatures);
+    }
+    switch (message.steps?.$case) {
+      case "window":
+        writer.uint32(24).int32(message.steps.value);
+        break;
+      case "words":
+        writer.uint32(32).bool(message.steps.value);
+        break;
+      case "changePoints":
+        ChangePoints.encode(message.steps.value, writer.uint32(42).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Groups {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGroups();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.features.push(FeatureGroup.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.modelFeatures = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.steps = { $case: "window", value: reader.int32() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.steps = { $case: "words", value: reader.bool() };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.steps = { $case: "changePoints", value: ChangePoints.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Groups>, I>>(base?: I): Groups {
+    return Groups.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Groups>, I>>(object: I): Groups {
+    const message = createBaseGroups();
+    message.features = object.features?.map((e) => FeatureGroup.fromPartial(e)) || [];
+    message.modelFeatures = object.modelFeatures ?? false;
+    switch (object.steps?.$case) {
+      case "window": {
+        if (object.steps?.value !== undefined && object.steps?.value !== null) {
+          message.steps = { $case: "window", value: object.steps.value };
+        }
+        break;
+      }
+      case "words": {
+        if (object.steps?.value !== undefined && object.steps?.value !== null) {
+          message.steps = { $case: "words", value: object.steps.value };
+        }
+        break;
+      }
+      case "changePoints": {
+        if (object.steps?.value !== undefined && object.steps?.value !== null) {
+          message.steps = { $case: "changePoints", value: ChangePoints.fromPartial(object.steps.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseChangePoints(): ChangePoints {
+  return { segments: undefined, penalty: undefined };
+}
+
+export const ChangePoints: MessageFns<ChangePoints> = {
+  encode(message: ChangePoints, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.segments !== undefined) {
+      writer.uint32(8).int32(message.segments);
+    }
+    if (message.penalty !== undefined) {
+      writer.uint32(17).double(message.penalty);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ChangePoints {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChangePoints();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.segments = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.penalty = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ChangePoints>, I>>(base?: I): ChangePoints {
+    return ChangePoints.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ChangePoints>, I>>(object: I): ChangePoints {
+    const message = createBaseChangePoints();
+    message.segments = object.segments ?? undefined;
+    message.penalty = object.penalty ?? undefined;
+    return message;
+  },
+};
+
+function createBaseFeatureGroup(): FeatureGroup {
+  return { name: "", input: "", features: [] };
+}
+
+export const FeatureGroup: MessageFns<FeatureGroup> = {
+  encode(message: FeatureGroup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.input !== "") {
+      writer.uint32(18).string(message.input);
+    }
+    for (const v of message.features) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FeatureGroup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFeatureGroup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.input = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.features.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<FeatureGroup>, I>>(base?: I): FeatureGroup {
+    return FeatureGroup.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<FeatureGroup>, I>>(object: I): FeatureGroup {
+    const message = createBaseFeatureGroup();
+    message.name = object.name ?? "";
+    message.input = object.input ?? "";
+    message.features = object.features?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseGroupAnswer(): GroupAnswer {
+  return { relevance: [], names: [], steps: [], standardError: [] };
+}
+
+export const GroupAnswer: MessageFns<GroupAnswer> = {
+  encode(message: GroupAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.relevance) {
+      Tensor.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.names) {
+      Tensor.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.steps) {
+      Tensor.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.standardError) {
+      Tensor.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GroupAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGroupAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.relevance.push(Tensor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.names.push(Tensor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.steps.push(Tensor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.standardError.push(Tensor.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<GroupAnswer>, I>>(base?: I): GroupAnswer {
+    return GroupAnswer.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GroupAnswer>, I>>(object: I): GroupAnswer {
+    const message = createBaseGroupAnswer();
+    message.relevance = object.relevance?.map((e) => Tensor.fromPartial(e)) || [];
+    message.names = object.names?.map((e) => Tensor.fromPartial(e)) || [];
+    message.steps = object.steps?.map((e) => Tensor.fromPartial(e)) || [];
+    message.standardError = object.standardError?.map((e) => Tensor.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseThrough(): Through {
+  return { value: "", units: [] };
+}
+
+export const Through: MessageFns<Through> = {
+  encode(message: Through, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.value !== "") {
+      writer.uint32(10).string(message.value);
+    }
+    if (message.units.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.units) {
+        if (BigInt.asIntN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field units of type int64 is too large");
+        }
+        writer.int64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Through {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseThrough();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.units.push(reader.int64() as bigint);
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.units.push(reader.int64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Through>, I>>(base?: I): Through {
+    return Through.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Through>, I>>(object: I): Through {
+    const message = createBaseThrough();
+    message.value = object.value ?? "";
+    message.units = object.units?.map((e) => BigInt(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCapturedAxes(): CapturedAxes {
+  return { name: "", batchAxis: undefined, timeAxis: undefined };
+}
+
+export const CapturedAxes: MessageFns<CapturedAxes> = {
+  encode(message: CapturedAxes, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.batchAxis !== undefined) {
+      writer.uint32(16).int32(message.batchAxis);
+    }
+    if (message.timeAxis !== undefined) {
+      writer.uint32(24).int32(message.timeAxis);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CapturedAxes {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCapturedAxes();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.batchAxis = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.timeAxis = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<CapturedAxes>, I>>(base?: I): CapturedAxes {
+    return CapturedAxes.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CapturedAxes>, I>>(object: I): CapturedAxes {
+    const message = createBaseCapturedAxes();
+    message.name = object.name ?? "";
+    message.batchAxis = object.batchAxis ?? undefined;
+    message.timeAxis = object.timeAxis ?? undefined;
+    return message;
+  },
+};
+
 function createBaseExplainRequest(): ExplainRequest {
   return {
     model: "",
@@ -867,6 +1503,8 @@ function createBaseExplainRequest(): ExplainRequest {
     targets: [],
     receipt: false,
     condition: "",
+    groups: undefined,
+    through: [],
   };
 }
 
@@ -901,6 +1539,12 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
     }
     if (message.condition !== "") {
       writer.uint32(82).string(message.condition);
+    }
+    if (message.groups !== undefined) {
+      Groups.encode(message.groups, writer.uint32(90).fork()).join();
+    }
+    for (const v of message.through) {
+      Through.encode(v!, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -1001,6 +1645,22 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
             message.condition = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.groups = Groups.decode(reader, reader.uint32());
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.through.push(Through.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1040,6 +1700,10 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
     message.targets = object.targets?.map((e) => TargetSet.fromPartial(e)) || [];
     message.receipt = object.receipt ?? false;
     message.condition = object.condition ?? "";
+    message.groups = (object.groups !== undefined && object.groups !== null)
+      ? Groups.fromPartial(object.groups)
+      : undefined;
+    message.through = object.through?.map((e) => Through.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1431,6 +2095,8 @@ function createBaseExplainResponse(): ExplainResponse {
     targets: [],
     receipt: "",
     notExplained: [],
+    groups: undefined,
+    capturedAxes: [],
   };
 }
 
@@ -1490,6 +2156,12 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     }
     for (const v of message.notExplained) {
       writer.uint32(138).string(v!);
+    }
+    if (message.groups !== undefined) {
+      GroupAnswer.encode(message.groups, writer.uint32(154).fork()).join();
+    }
+    for (const v of message.capturedAxes) {
+      CapturedAxes.encode(v!, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -1653,6 +2325,22 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
             message.notExplained.push(reader.string());
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.groups = GroupAnswer.decode(reader, reader.uint32());
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.capturedAxes.push(CapturedAxes.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1695,6 +2383,10 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     message.targets = object.targets?.map((e) => TargetAnswer.fromPartial(e)) || [];
     message.receipt = object.receipt ?? "";
     message.notExplained = object.notExplained?.map((e) => e) || [];
+    message.groups = (object.groups !== undefined && object.groups !== null)
+      ? GroupAnswer.fromPartial(object.groups)
+      : undefined;
+    message.capturedAxes = object.capturedAxes?.map((e) => CapturedAxes.fromPartial(e)) || [];
     return message;
   },
 };

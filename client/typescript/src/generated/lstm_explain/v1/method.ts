@@ -48,6 +48,8 @@ export enum Players {
   PLAYERS_FEATURES = 2,
   /** PLAYERS_CELLS - Every feature of every time step. */
   PLAYERS_CELLS = 3,
+  /** PLAYERS_GROUPS - The groups of the request, which take the place of any other units. */
+  PLAYERS_GROUPS = 4,
   UNRECOGNIZED = -1,
 }
 
@@ -341,7 +343,10 @@ export interface Counterfactual {
   background?: Background | undefined;
 }
 
-/** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
+/**
+ * Shapley values, exact for few players and otherwise estimated over random permutations. Every second permutation is
+ * the reverse of the previous one.
+ */
 export interface ShapleySampling {
   /**
    * Number of permutations. The samples drawn from a background set share them, but each has at least four.
@@ -362,7 +367,26 @@ export interface ShapleySampling {
   /** The players. */
   over: Players;
   /** The background set whose samples absent players take their values from, instead of `baseline`. */
-  background?: Background | undefined;
+  background?:
+    | Background
+    | undefined;
+  /**
+   * Permutations are added until no player of any sample has a larger standard error than this, in units of the
+   * explained value, or until there are `max_permutations`, which is a warning. Draws from a background set add an error
+   * of their own, which more permutations do not lower. Default: none, so that no permutations are added.
+   */
+  standardError?:
+    | number
+    | undefined;
+  /** Number of permutations at most, where `standard_error` is set. Default: 1000. */
+  maxPermutations?:
+    | number
+    | undefined;
+  /**
+   * Up to this many players, the model scores every coalition (2 to the power of the number of players), and the values
+   * are exact. At most 13; 0 for never. Default: 10.
+   */
+  exactPlayers?: number | undefined;
 }
 
 /** Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself. */
@@ -2109,7 +2133,16 @@ export const Counterfactual: MessageFns<Counterfactual> = {
 };
 
 function createBaseShapleySampling(): ShapleySampling {
-  return { permutations: undefined, seed: undefined, baseline: [], over: 0, background: undefined };
+  return {
+    permutations: undefined,
+    seed: undefined,
+    baseline: [],
+    over: 0,
+    background: undefined,
+    standardError: undefined,
+    maxPermutations: undefined,
+    exactPlayers: undefined,
+  };
 }
 
 export const ShapleySampling: MessageFns<ShapleySampling> = {
@@ -2131,6 +2164,15 @@ export const ShapleySampling: MessageFns<ShapleySampling> = {
     }
     if (message.background !== undefined) {
       Background.encode(message.background, writer.uint32(42).fork()).join();
+    }
+    if (message.standardError !== undefined) {
+      writer.uint32(49).double(message.standardError);
+    }
+    if (message.maxPermutations !== undefined) {
+      writer.uint32(56).int32(message.maxPermutations);
+    }
+    if (message.exactPlayers !== undefined) {
+      writer.uint32(64).int32(message.exactPlayers);
     }
     return writer;
   },
@@ -2188,6 +2230,30 @@ export const ShapleySampling: MessageFns<ShapleySampling> = {
             message.background = Background.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.standardError = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.maxPermutations = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.exactPlayers = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2212,6 +2278,9 @@ export const ShapleySampling: MessageFns<ShapleySampling> = {
     message.background = (object.background !== undefined && object.background !== null)
       ? Background.fromPartial(object.background)
       : undefined;
+    message.standardError = object.standardError ?? undefined;
+    message.maxPermutations = object.maxPermutations ?? undefined;
+    message.exactPlayers = object.exactPlayers ?? undefined;
     return message;
   },
 };
