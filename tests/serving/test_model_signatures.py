@@ -17,7 +17,7 @@ from lstm_explain.errors import Error
 from lstm_explain.repository.model_folder import find_model
 from lstm_explain.serving.observability.metrics import DISCARDED
 from lstm_explain.serving.security.model_signatures import ModelSignatures
-from lstm_explain_client import Client
+from lstm_explain_client import Client, ExplainError
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 from tests.serving.calling import refusal, sequence
@@ -219,6 +219,22 @@ def test_a_version_altered_while_it_is_served_stays_as_it_was(strict: Running, f
         (model,) = (m for m in client.models() if m.name == "signed")
         assert (model.state, "changed since it was signed" in model.reason) == ("ready", True)
         assert (client.explain("signed", {"x": sequence()}).relevance["x"] == before).all()
+
+
+def test_a_batch_job_does_not_start_with_altered_files(folder: Path, keys: Path, tmp_path: Path) -> None:
+    """The job reads the files of the version itself."""
+    (files := tmp_path / "files").mkdir()
+    (files / "rows.parquet").touch()
+    flags = ["--model-signatures", "require", "--model-signers", str(keys), "--batch-folder", str(files)]
+    with (
+        serving(folder, *flags, "--operations-folder", str(tmp_path / "operations")) as server,
+        Client(server.address) as client,
+    ):
+        alter_weight(folder / "signed" / "1" / "model.onnx")
+        job = client.start_batch("signed", "rows.parquet", "out")
+        with pytest.raises(ExplainError, match=r"changed since it was signed: model\.onnx"):
+            job.result(timeout=600)
+        assert not (files / "out").exists()
 
 
 def test_require_refuses_on_import(strict: Running, tmp_path: Path, keys: Path, folder: Path) -> None:

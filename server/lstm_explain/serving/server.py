@@ -128,7 +128,8 @@ class Server:
         limits = ModelMemoryLimits(settings.max_model_bytes, settings.max_loaded_bytes)
         trials = TrialRunner(settings.trial_limits, TrialResults(settings.trial_results))
         signatures = ModelSignatures(settings.model_signatures, settings.model_signers, self._metrics.signatures)
-        loader = Loader(limits, trials, check_described, signatures.check)
+        self._check_signature = signatures.check
+        loader = Loader(limits, trials, check_described, self._check_signature)
         self._models = ModelManager(
             settings.models,
             limits,
@@ -239,7 +240,9 @@ class Server:
             most_seconds=settings.max_request_seconds,
             most_samples_later=0 if settings.operations_folder is None else settings.max_operation_samples,
         )
-        self._operations = keeping(settings, explainer_with, background, self._metrics, self._audit)
+        self._operations = keeping(
+            settings, explainer_with, background, self._metrics, self._audit, self._check_signature
+        )
         calls_limit = ConcurrencyLimit(settings.max_concurrent, "requests")
         self._admission = admission = Admission(
             calls_limit,

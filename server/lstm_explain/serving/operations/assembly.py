@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from lstm_explain.errors import Error
+from lstm_explain.repository.model_folder import Source
 from lstm_explain.serving.audit.log import AuditLog
 from lstm_explain.serving.execution.explainer import Explainer
 from lstm_explain.serving.observability.metrics import Metrics
@@ -39,9 +40,10 @@ def keeping(
     background: BackgroundThreads,
     metrics: Metrics,
     audit: AuditLog | None,
+    check_signature: Callable[[Source], None],
 ) -> Keeping | None:
     """Returns None where operations are not kept. explainer_with: takes the arguments by which an Explainer of
-    operations differs from that of requests. Raises Error.
+    operations differs from that of requests. check_signature: see BatchWork. Raises Error.
     """
     folder, most = settings.operations_folder, settings.operations_parallel
     if folder is None:
@@ -64,6 +66,8 @@ def keeping(
     }
     batches = None
     if settings.batch_folder is not None:
-        work["batch"] = batches = BatchWork(settings.models, settings.batch_folder, settings.batch_ray, audit)
+        work["batch"] = batches = BatchWork(
+            settings.models, settings.batch_folder, settings.batch_ray, audit, check_signature
+        )
     runner = OperationRunner(store, most, work, metrics)
     return Keeping(store, runner, of_operations(background=background), batches)

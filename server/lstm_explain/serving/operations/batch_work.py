@@ -43,11 +43,20 @@ ENV_PREFIX = "LSTM_EXPLAIN_"
 
 class BatchWork:
     """models: the folder of models. root: of the files of jobs. address: of a Ray cluster; None: no Ray. audit: None
-    where there is no audit log.
+    where there is no audit log. check_signature: raises Error for files that nobody trusted signed. A job reads the
+    model's files itself, so they are checked again when it starts.
     """
 
-    def __init__(self, models: Path, root: Path, address: str | None, audit: AuditLog | None) -> None:
+    def __init__(
+        self,
+        models: Path,
+        root: Path,
+        address: str | None,
+        audit: AuditLog | None,
+        check_signature: Callable[[Source], None],
+    ) -> None:
         self._models, self._root, self._address, self._audit = models.absolute(), root.absolute(), address, audit
+        self._check_signature = check_signature
 
     def check(self, request: pb.StartBatchRequest, caller: str) -> BatchPaths:
         """Returns the files of a job that the caller may start. Raises InputError, NotOffered."""
@@ -63,6 +72,7 @@ class BatchWork:
         try:
             paths = await asyncio.to_thread(self.check, request, facts.caller)
             source = await asyncio.to_thread(self._source, facts.model, facts.version)
+            await asyncio.to_thread(self._check_signature, source)
             ended = await self._run(_arguments(request, source, paths, self._address), paths, call, progress)
             if isinstance(ended, Failure):
                 code, note.error = code_pb2.Code.Name(ended.code), ended.message
