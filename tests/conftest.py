@@ -24,7 +24,7 @@ LONGEST = ("conformance", "web", "serving", "test_footprint.py")  # folders and 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiles the kernels before several processes start: two that compile at once damage each other's cache."""
+    """Compiles the kernels before several processes start, each of which would compile them again."""
     several = config.getoption("numprocesses", default=None)
     if several and not hasattr(config, "workerinput"):
         subprocess.run([sys.executable, "-m", "lstm_explain.kernels.cache"], check=True)
