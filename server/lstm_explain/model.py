@@ -15,10 +15,11 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+from lstm_explain.answers import Answers
 from lstm_explain.condition import Clause, Condition, as_condition
 from lstm_explain.conditional import explain_where
 from lstm_explain.errors import InputError, MethodError
-from lstm_explain.explanation import Explanation, Explanations, explanation_of, from_bits
+from lstm_explain.explanation import Explanation, Explanations, from_bits
 from lstm_explain.footprint import Footprint
 from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
@@ -28,11 +29,9 @@ from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.labels import Labels
 from lstm_explain.measured_models import MeasuredModels
 from lstm_explain.methods import LRP, Method, method_from_name
-from lstm_explain.methods.base import BaselineMethod
-from lstm_explain.program.attribution import Attribution
-from lstm_explain.program.axes import Axes, doubts, find_lengths
+from lstm_explain.program.axes import Axes, find_lengths
 from lstm_explain.program.declared import spec_of
-from lstm_explain.program.engine import Engine, Passes, Question, shapes_agree
+from lstm_explain.program.engine import Engine, Passes, Question
 from lstm_explain.program.explained_values import ExplainedValues
 from lstm_explain.program.gated_inputs import gated_inputs, warnings_of
 from lstm_explain.program.head import Head
@@ -40,10 +39,8 @@ from lstm_explain.program.precision import Precision
 from lstm_explain.program.report import NodeReport, Report, report
 from lstm_explain.program.routes import Routes
 from lstm_explain.program.through import Through, as_through
-from lstm_explain.program.views import captured_axes
 from lstm_explain.progress import Report as ProgressReport
 from lstm_explain.progress import expect_targets, metered
-from lstm_explain.runner.dispatch import explain_by_runs, resolve_method
 from lstm_explain.runner.groups import find_groups, words_of
 from lstm_explain.runner.model_runner import ExplainTask, ModelRunner
 from lstm_explain.target import Target, as_target
@@ -73,13 +70,14 @@ class Model:
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
         self._runner = ModelRunner(self._engine)
-        self.background: Mapping[str, npt.NDArray[Any]] | None = None
         self.labels = Labels()
         self.tokenizers: Mapping[str, Tokenizer] = {}
         self._precision = Precision(self._engine, self._runner.axes, single=single)
-        self._routes = Routes(self._engine, self._explained_values, self._precision, self._gated)
+        self._answers = Answers(
+            self._engine, self._runner, self._precision, self._explained_values, MeasuredModels(self), self.outputs
+        )
+        self._routes = Routes(self._engine, self._explained_values, self._precision, self._answers.gated)
         self.footprint = Footprint(self)
-        self._measured = MeasuredModels(self)
 
     def __repr__(self) -> str:
         name = f"{self.labels.model!r}, " if self.labels.model else ""
@@ -98,6 +96,14 @@ class Model:
     @property
     def axes(self) -> dict[str, Axes]:
         return self._runner.axes
+
+    @property
+    def background(self) -> Mapping[str, Array] | None:
+        return self._answers.background
+
+    @background.setter
+    def background(self, samples: Mapping[str, Array] | None) -> None:
+        self._answers.background = samples
 
     @property
     def padding(self) -> dict[str, float]:
@@ -205,7 +211,7 @@ class Model:
         route = None if special else self._routes.find(method, target)
         if route is None:
             output, head = self._explained_values.of(method, target, capture, chosen)
-            (found,) = self._answers(checked, Question(method, output, head, (target,), capture, grouping, chosen))
+            (found,) = self._answers.of(checked, Question(method, output, head, (target,), capture, grouping, chosen))
             return found.grouped(grouping).labelled(checked, tokens, self.axes, self.labels)
         output, program, notes = route
         # values that overflow are computed again in float64, or refused
@@ -215,7 +221,7 @@ class Model:
                 assert program.head is not None
                 question = Question(method, output, program.head, (target,), ())
                 answer = self._precision.mended(checked, question, answer, rows, {})
-            explanation = self._explanation(answer, method, target, output, notes)
+            explanation = self._answers.explanation(answer, method, target, output, notes)
             return explanation.labelled(checked, tokens, self.axes, self.labels)
 
     def explain_many(
@@ -273,15 +279,12 @@ class Model:
         explanations: dict[int, Explanation] = {}
         for (output, head), numbers in at.items():
             question = Question(method, output, head, [targets[n] for n in numbers], capture, grouping, through)
-            explanations |= zip(numbers, self._answers(checked, question, passes), strict=True)
+            explanations |= zip(numbers, self._answers.of(checked, question, passes), strict=True)
         return [explanations[number].grouped(grouping) for number in range(len(targets))]
 
     def task(self, checked: Arrays, method: Method, target: Target) -> ExplainTask:
         """Returns the question as methods with many runs receive it. checked: inputs."""
-        output, head = self.explained(method, target)
-        if target.measure is not None:
-            return self._measured.task(checked, method, target, output)
-        return ExplainTask(self._runner, checked, output, head, target)
+        return self._answers.task(checked, method, target)
 
     def _grouping(
         self, groups: Groups | Grouping | None, inputs: Inputs, checked: Arrays, tokens: Mapping[str, Array]
@@ -319,52 +322,6 @@ class Model:
         if not isinstance(method, Method):
             raise MethodError(f"method is {method!r}, expected a Method such as LRP()", field="method")
         return check_inputs(self.inputs, inputs)
-
-    def _answers(self, checked: Arrays, question: Question, passes: Passes | None = None) -> list[Explanation]:
-        """Returns an explanation for each target of the question. passes: see `_each`."""
-        method, output, _, targets, capture, groups, _ = question
-        if not question.plain:
-            return self._measured.explain(checked, question, self._answers)
-        if method.propagates:
-            with flush_to_zero(), np.errstate(all="ignore"):
-                answers, notes = self._precision.explain(checked, question, passes), self._gated(method, output)
-                return [self._explanation(a, method, t, output, notes) for t, a in zip(targets, answers, strict=True)]
-        if capture:
-            raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
-        if isinstance(method, BaselineMethod):
-            method = method.with_background(self.background)
-        explanations, numbers = [], {name: own.numbers for name, own in groups.items()}
-        for target in targets:
-            task = replace(self.task(checked, method, target), groups=numbers)
-            with flush_to_zero(), np.errstate(all="ignore"), shapes_agree():
-                answer = explain_by_runs(task, method)
-                explanations.append(self._explanation(answer, resolve_method(task, method), target, output, ()))
-        return explanations
-
-    def _gated(self, method: Method, output: str) -> tuple[str, ...]:
-        """Returns a note for each input that receives no relevance under the method."""
-        if method.rules is None or method.rules.product_rule != "all":
-            return ()
-        return warnings_of(self._runner.cached(gated_inputs, self._engine, self.head_of(output).value))
-
-    def _explanation(
-        self, answer: Attribution, method: Method, target: Target, output: str, notes: tuple[str, ...]
-    ) -> Explanation:
-        """Returns the explanation as the caller receives it. It has a note for each guessed axis of an input, because
-        pictures and sums per step use these axes under any method, and then `notes`. method: as used.
-        """
-        if not all(axes.certain for axes in self.axes.values()):
-            explained = {name: self.axes[name] for name in self._runner.reachable(output)}
-            answer.notes = (*answer.notes, *doubts(explained))
-        if notes:
-            answer.notes = (*answer.notes, *notes)
-        single = self._precision.single and method.propagates
-        found = explanation_of(answer, self.outputs, method, target, output, single=single)
-        cells, layouts = self._engine.cells, answer.layouts
-        found.captured_axes = {
-            name: captured_axes(name, array.shape, cells, layouts.get(name)) for name, array in found.captured.items()
-        }
-        return found
 
     @property
     def engine(self) -> Engine:
