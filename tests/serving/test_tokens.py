@@ -20,10 +20,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import lstm_explain_client
 from lstm_explain.errors import Error
+from lstm_explain.serving.registration import SERVICES
 from lstm_explain.serving.security.access import ANYBODY, MANAGE, OPEN, REQUIRED_ROLES
 from lstm_explain.serving.security.token_file import parse
 from lstm_explain.serving.security.tokens import Tokens
-from lstm_explain.serving.server import SERVICES
 from lstm_explain_proto.inference import grpc_service_pb2
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2, operation_pb2
 from tests.serving.calling import refusal, request, stub

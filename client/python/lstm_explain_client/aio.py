@@ -22,7 +22,7 @@ import grpc
 import grpc.aio
 
 from lstm_explain_client import errors, models, wire
-from lstm_explain_client.client import BaseClient
+from lstm_explain_client.base_client import BaseClient
 from lstm_explain_client.groups import Groups
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary

@@ -14,8 +14,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from lstm_explain.errors import Error
 from lstm_explain.kernels import background
@@ -42,7 +40,7 @@ from lstm_explain.serving.observability import tracing
 from lstm_explain.serving.observability.metrics import DISCARDED, Metrics
 from lstm_explain.serving.operations.assembly import keeping
 from lstm_explain.serving.receipts.signer import ReceiptSigner
-from lstm_explain.serving.registration import MethodRegistration
+from lstm_explain.serving.registration import SERVICES, register
 from lstm_explain.serving.scheduling import compile_time
 from lstm_explain.serving.scheduling.admission import Admission, ConcurrencyLimit, Slots, StreamLimit, StreamPermits
 from lstm_explain.serving.scheduling.background import BackgroundThreads, lower_priority
@@ -57,34 +55,18 @@ from lstm_explain.serving.servicers.health import NOT_SERVING, SERVING, UNKNOWN,
 from lstm_explain.serving.servicers.inference import InferenceServicer
 from lstm_explain.serving.servicers.models import ModelServicer
 from lstm_explain.serving.servicers.operations import OperationServicer
-from lstm_explain.serving.servicers.reflection import Pools
 from lstm_explain.serving.settings import Settings
 from lstm_explain.serving.shared_board import SharedBoard
 from lstm_explain.serving.trials.results import TrialResults
 from lstm_explain.serving.trials.trial_runner import TrialRunner
 from lstm_explain.serving.warm_up import warm_up
 from lstm_explain.serving.wire import check_described, probe_request
-from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
-from lstm_explain_proto.lstm_explain.v1 import (
-    explanation_pb2,
-    explanation_pb2_grpc,
-    model_pb2,
-    model_pb2_grpc,
-    operation_pb2,
-    operation_pb2_grpc,
-)
 
 if TYPE_CHECKING:
     from lstm_explain.serving.web.site import WebServer
 
 log = logging.getLogger(__name__)
 
-SERVICES = (
-    explanation_pb2.DESCRIPTOR.services_by_name["ExplanationService"].full_name,
-    model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-    operation_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name,
-    grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
-)
 # Threads in addition to those of explanations, so that models are listed and imported while all of those are busy.
 SPARE_THREADS = 8
 SECONDS_BETWEEN_HEARTBEATS = 0.5
@@ -100,7 +82,6 @@ STATES: dict[str, tuple[type, ...]] = {
     "loading": (InTrial,),
 }
 LIVE = "live"  # the health service for the process itself, whatever it serves
-HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class Server:
@@ -250,26 +231,14 @@ class Server:
             StreamPermits(calls_limit, settings.max_concurrent),
             settings.stream_window,
         )
-        methods = MethodRegistration(server)
-        explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ExplanationServicer(explainer, admission), methods
-        )
-        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            InferenceServicer(self._models, explainer, admission, settings.required_models), methods
-        )
-        model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ModelServicer(self._models, self._imports, self._routes, settings.import_patience, background), methods
-        )
-        operation_pb2_grpc.add_OperationServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            OperationServicer(
-                self._operations, admission, ConcurrencyLimit(settings.max_concurrent, "waits"), background
-            ),
-            methods,
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(health, methods)
-        names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-            reflection.aio.ReflectionServicer(names, Pools()), methods
+        waits = ConcurrencyLimit(settings.max_concurrent, "waits")
+        register(
+            server,
+            ExplanationServicer(explainer, admission),
+            InferenceServicer(self._models, explainer, admission, settings.required_models),
+            ModelServicer(self._models, self._imports, self._routes, settings.import_patience, background),
+            OperationServicer(self._operations, admission, waits, background),
+            health,
         )
         return server, health
 
