@@ -2,7 +2,6 @@
 
 /** Runs the conformance cases through the TypeScript client; tests/conformance/README.md says what goes in and out. */
 
-import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual, parseArgs } from "node:util";
@@ -12,18 +11,12 @@ import { status as Status } from "@grpc/grpc-js";
 import * as explanation from "../src/generated/lstm_explain/v1/explanation.js";
 import * as modelStubs from "../src/generated/lstm_explain/v1/model.js";
 import * as operationStubs from "../src/generated/lstm_explain/v1/operation.js";
-import { type Answer, Client, ExplainError, type Measure, type Method, type ModelDetail, ModelNotFound, type ModelRoute, type Request, type Result, type Target, type TargetSet, type Tensor, type TensorLike } from "../src/index.js";
-import { littleEndian } from "../src/tensor.js";
+import { type Answer, Client, ExplainError, ModelNotFound, type Result } from "../src/index.js";
+import { checkDetail, checkError, checkResult, checkResults, type Hashes, hashes, same, Wrong } from "./check.js";
+import { type Json, toRequest, toRoute, toTarget } from "./request.js";
 
 const SENTENCE = "neither funny nor suspenseful nor particularly well-drawn";
 const WARM_UP = 20;
-
-// Cases are data without a type.
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-type Json = any;
-type Hashes = Record<string, string>;
-
-class Wrong extends Error {}
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -45,184 +38,6 @@ function connect(token: string | undefined): Client {
   const tls = ca ? { rootCertificates: ca, certificate: cert, key } : false;
   return new Client(flag("address"), { tls, token: token || undefined });
 }
-
-// --- what a case asks ---
-
-function toTensor({ dtype, shape, data }: Json): Tensor {
-  const make: Record<string, (data: Json[]) => Json> = {
-    float32: (d) => Float32Array.from(d),
-    float64: (d) => Float64Array.from(d),
-    float16: (d) => new Uint16Array(d.length), // of no case do the values matter
-    int32: (d) => Int32Array.from(d),
-    int64: (d) => BigInt64Array.from(d.map(BigInt)),
-  };
-  return { dtype, shape, data: make[dtype]?.(data) ?? data };
-}
-
-function allTensors(json: Json): Record<string, TensorLike> {
-  return Object.fromEntries(Object.entries(json).map(([name, value]) => [name, toTensor(value)]));
-}
-
-const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
-
-function toMethod(json: Json): Method | undefined {
-  if (json === undefined) {
-    return undefined;
-  }
-  const parameters = Object.entries(json.parameters ?? {}).map(([name, value]) => [camel(name), name === "baseline" ? allTensors(value) : value]);
-  return { name: camel(json.name), ...Object.fromEntries(parameters) } as Method;
-}
-
-function toTarget(json: Json): Target | undefined {
-  return (
-    json && {
-      output: json.output,
-      indices: json.indices,
-      contrast: json.contrast_indices,
-      weights: json.weights && toTensor(json.weights),
-      batchAxis: json.no_batch_axis ? null : json.batch_axis,
-      preActivation: json.pre_activation,
-      measure: toMeasure(json.measure),
-    }
-  );
-}
-
-function toMeasure(json: Json): Measure | undefined {
-  if (json === undefined) {
-    return undefined;
-  }
-  const { kind, input, tensor, ahead, blank } = json;
-  const reference = input ? { input } : tensor && { tensor: toTensor(tensor) };
-  return { kind: camel(kind) as Measure["kind"], reference, ahead, blank };
-}
-
-function toTargetSet({ target, every }: Json): TargetSet {
-  return every ? { every: { ...every, target: toTarget(every.target) } } : toTarget(target);
-}
-
-function toRequest(json: Json, id?: string): Request {
-  const { model, version, capture, receipt, condition, groups, through } = json;
-  return { model, version, capture, receipt, condition, through, groups: groups && { ...groups, changePoints: groups.change_points }, inputs: allTensors(json.inputs), method: toMethod(json.method), target: toTarget(json.target), targets: json.targets?.map(toTargetSet), id };
-}
-
-// --- what has to come ---
-
-function same(where: string, received: unknown, expected: unknown): void {
-  if (!isDeepStrictEqual(received, expected)) {
-    throw new Wrong(`${where}: ${JSON.stringify(received)} received, expected ${JSON.stringify(expected)}`);
-  }
-}
-
-function checkTensor(where: string, received: Tensor | undefined, expected: Json): void {
-  const kinds = expected.dtype === "float" ? ["float32", "float64"] : [expected.dtype];
-  if (received === undefined || !kinds.includes(received.dtype) || !isDeepStrictEqual(received.shape, expected.shape)) {
-    throw new Wrong(`${where}: ${received?.dtype}[${received?.shape}] received, expected ${expected.dtype}[${expected.shape}]`);
-  }
-  if (expected.tolerance === undefined) {
-    same(where, Array.from(received.data as ArrayLike<unknown>, (value) => (typeof value === "bigint" ? Number(value) : value)), expected.data);
-    return;
-  }
-  Array.from(received.data as ArrayLike<number>).forEach((value, at) => {
-    if (!(Math.abs(value - expected.data[at]) <= expected.tolerance)) {
-      throw new Wrong(`${where}: ${value} received at ${at}, expected ${expected.data[at]} within ${expected.tolerance}`);
-    }
-  });
-}
-
-function scalars(data: Float32Array | Float64Array): Tensor {
-  const shape = [data.length];
-  return data instanceof Float32Array ? { dtype: "float32", shape, data } : { dtype: "float64", shape, data };
-}
-
-function checkResult(received: Result, expected: Json): void {
-  for (const name of ["model", "version"] as const) {
-    if (expected[name] !== undefined) {
-      same(name, received[name], expected[name]);
-    }
-  }
-  for (const name of ["relevance", "outputs", "captured", "tokens"] as const) {
-    if (expected[name] !== undefined) {
-      same(name, Object.keys(received[name]).sort(), Object.keys(expected[name]).sort());
-      Object.entries(expected[name]).forEach(([key, value]) => checkTensor(`${name}.${key}`, received[name][key], value));
-    }
-  }
-  const { groups } = received;
-  const partsOfGroups: Record<string, Record<string, Tensor>> = { ...groups, standard_error: groups.standardError };
-  for (const [name, tensors] of Object.entries<Json>(expected.groups ?? {})) {
-    const own = partsOfGroups[name] ?? {};
-    same(`groups.${name}`, Object.keys(own).sort(), Object.keys(tensors).sort());
-    Object.entries(tensors).forEach(([key, value]) => checkTensor(`groups.${name}.${key}`, own[key], value));
-  }
-  if (expected.warnings !== undefined) {
-    const beginnings = received.warnings.map((warning, i) => warning.slice(0, expected.warnings[i]?.length));
-    same(`the beginnings of ${JSON.stringify(received.warnings)}`, beginnings, expected.warnings);
-  }
-  if (expected.explained_quantity !== undefined) {
-    same("explained_quantity", received.explainedQuantity, expected.explained_quantity);
-  }
-  if (expected.not_explained !== undefined) {
-    same("not_explained", received.notExplained, expected.not_explained);
-  }
-  if (expected.receipt !== undefined) {
-    same("whether the receipt is as expected", expected.receipt === "" ? received.receipt === "" : received.receipt.includes(expected.receipt), true);
-  }
-  if (expected.explained) {
-    checkTensor("explained", scalars(received.explained), expected.explained);
-  }
-  const { inputs, initialStates, absorbed, residual } = received.ledger;
-  const parts: Record<string, Float32Array | Float64Array> = { inputs, initial_states: initialStates, absorbed };
-  for (const [name, value] of Object.entries<Json>(expected.ledger ?? {})) {
-    if (name !== "balance") {
-      checkTensor(`ledger.${name}`, scalars(parts[name] ?? new Float64Array()), value);
-      continue;
-    }
-    received.explained.forEach((whole, i) => {
-      const gap = Math.abs(whole - [inputs, initialStates, absorbed, residual].reduce((sum, part) => sum + (part[i] ?? NaN), 0));
-      if (!(gap <= value)) {
-        throw new Wrong(`ledger: ${gap} is missing, allowed ${value}`);
-      }
-    });
-  }
-}
-
-/** Checks a result per target; the number of the target precedes the names of the hashes. */
-function checkResults(received: Result[], expected: Json, prefix = ""): Hashes {
-  same("the number of results", received.length, expected.results.length);
-  received.forEach((result, i) => checkResult(result, expected.results[i]));
-  return Object.assign({}, ...received.map((result, i) => hashes(result, `${prefix}${i}/`)));
-}
-
-function checkDetail(received: ModelDetail, expected: Json = {}): void {
-  for (const [name, value] of Object.entries<Json>(expected)) {
-    if (name !== "default_method") {
-      same(name, received[camel(name) as keyof ModelDetail], value);
-      continue;
-    }
-    const method = received.defaultMethod as Record<string, unknown> | undefined;
-    same(name, method?.["name"], camel(value.name));
-    Object.entries(value.parameters ?? {}).forEach(([key, json]) => same(`${name}.${key}`, method?.[camel(key)], json));
-  }
-}
-
-function checkError(received: unknown, expected: Json): void {
-  if (!(received instanceof ExplainError)) {
-    throw new Wrong(`${received} received, expected ${expected.code}`);
-  }
-  same(`code of "${received.message}"`, Status[received.code], expected.code);
-  if (expected.field !== undefined) {
-    same(`field of "${received.message}"`, received.field, expected.field);
-  }
-  if (!received.message.includes(expected.word ?? "")) {
-    throw new Wrong(`the message "${received.message}" lacks "${expected.word}"`);
-  }
-}
-
-function hashes(received: Result, prefix = ""): Hashes {
-  const digest = ({ data }: Tensor) => createHash("sha256").update(littleEndian(data as Float32Array)).digest("hex");
-  return Object.fromEntries(Object.entries(received.relevance).map(([name, array]) => [prefix + name, digest(array)]));
-}
-
-// --- cases ---
 
 async function explain(client: Client, { request, expect = {} }: Json): Promise<Hashes> {
   const { deadline_ms: timeoutMs, cancel_after_ms: cancelAfter } = request;
@@ -309,15 +124,6 @@ async function importModel(client: Client, test: Json): Promise<Hashes> {
     throw error;
   }
   throw new Wrong("the model answers after it was deleted");
-}
-
-function toRoute(said: Json): ModelRoute {
-  return {
-    defaultVersion: said.default_version,
-    canaryVersion: said.canary_version,
-    canaryShare: said.canary_share,
-    previousVersion: said.previous_version ?? "",
-  };
 }
 
 async function routeModel(client: Client, { model: name, route, expect }: Json): Promise<Hashes> {

@@ -3,56 +3,20 @@
 /** The client. */
 
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
 
 import { type CallOptions, type ClientUnaryCall, Metadata, type ServiceError } from "@grpc/grpc-js";
 
 import { channelCredentials, clientOptions, type ConnectOptions } from "./connection.js";
-import { Cancelled, ExplainError, fromCall, InvalidRequest, MalformedResponse, typed } from "./errors.js";
+import { Cancelled, fromCall, InvalidRequest } from "./errors.js";
 import * as explanations from "./generated/lstm_explain/v1/explanation.js";
 import * as modelStubs from "./generated/lstm_explain/v1/model.js";
 import * as operationStubs from "./generated/lstm_explain/v1/operation.js";
-import { type Groups, toWire as groupsToWire } from "./groups.js";
-import { type Method, toWire as methodToWire } from "./method.js";
 import { detail, type Import, importMessages, type ModelDetail, type ModelRoute, type ModelSummary, route, summary } from "./models.js";
 import { isDone, type Operation, operationOf, type StartOptions } from "./operations.js";
+import { type Request, toWire as requestToWire } from "./request.js";
 import { fromResponse, type Result } from "./result.js";
-import { type Target, toWire as targetToWire } from "./target.js";
-import { resultsOf, type TargetSet, toWire as targetsToWire } from "./targets.js";
-import { allToWire, type TensorLike } from "./tensor.js";
-
-/** A request for one explanation. */
-export interface Request {
-  model: string;
-  /** Default: the newest version that is ready. */
-  version?: string;
-  /**
-   * One tensor for each input, by name, including the batch axis. An input with a tokenizer also accepts texts, one per
-   * sample.
-   */
-  inputs: Record<string, TensorLike>;
-  /** Default: the default of the model. */
-  method?: Method;
-  /** A number is a position in the default output. Default: the default of the model. */
-  target?: Target | number;
-  /** Several targets, for `explainMany` and in streams. */
-  targets?: readonly TargetSet[];
-  /** Names of inner values whose relevance the result also contains. */
-  capture?: readonly string[];
-  /** Asks for a receipt of the answer. The server needs a key to sign it. */
-  receipt?: boolean;
-  /**
-   * What the prediction of a sample must meet to be explained, such as "probability > 0.8" or "class is positive and
-   * explained > 3". Other samples are only predicted; `notExplained` of the result says why.
-   */
-  condition?: string;
-  /** Asks for the relevance of groups of entries, which are the players of occlusion and shapleySampling. */
-  groups?: Groups;
-  /** By inner value (as in `capture`), the units that relevance passes through. That of other units is absorbed. */
-  through?: Record<string, readonly (number | bigint)[]>;
-  /** Identifies the answer in a stream. By default, the position of the request in the stream, from "0". */
-  id?: string;
-}
+import { type Answer, feed, streamMessages, toAnswer } from "./stream.js";
+import { resultsOf } from "./targets.js";
 
 /** The time limit of a call, and its cancellation. */
 export interface Options {
@@ -64,12 +28,6 @@ export interface StreamOptions extends Options {
   /** Hears, at most ten times a second, how often the model has run for a long request, and will run in all. */
   onProgress?: (id: string, done: number, total: number) => void;
 }
-
-/** The answer to one request of a stream: a result, the results of a request with `targets`, or an error. */
-export type Answer =
-  | { id: string; result: Result; results?: undefined; error?: undefined }
-  | { id: string; results: Result[]; result?: undefined; error?: undefined }
-  | { id: string; error: ExplainError; result?: undefined; results?: undefined };
 
 interface Cancellable {
   cancel(): void;
@@ -110,7 +68,7 @@ export class Client implements Disposable {
     if (request.targets !== undefined) {
       throw new InvalidRequest("explain takes one target; use explainMany", { field: "targets" });
     }
-    const message = toMessage(request);
+    const message = requestToWire(request);
     return fromResponse(await this.#unary(this.#explanations.explain, this.#explanations, message, options));
   }
 
@@ -119,7 +77,7 @@ export class Client implements Disposable {
    * results share the outputs.
    */
   async explainMany(request: Request, options: Options = {}): Promise<Result[]> {
-    const message = toMessage(request);
+    const message = requestToWire(request);
     if (message.targets.length === 0) {
       return [];
     }
@@ -227,7 +185,7 @@ export class Client implements Disposable {
    * than a call. The server must keep operations.
    */
   async start(request: Request, options: Options & StartOptions = {}): Promise<Operation> {
-    const message = { request: toMessage(request), requestId: options.requestId ?? randomUUID() };
+    const message = { request: requestToWire(request), requestId: options.requestId ?? randomUUID() };
     return operationOf((await this.#unary(this.#operations.startExplain, this.#operations, message, options)).operation);
   }
 
@@ -313,85 +271,6 @@ export class Client implements Disposable {
       metadata.set("authorization", `Bearer ${typeof token === "function" ? await token() : token}`);
     }
     return metadata;
-  }
-}
-
-/** The client itself answers requests that cannot be built, as the server would. */
-async function* streamMessages(
-  requests: Iterable<Request> | AsyncIterable<Request>,
-  unsent: Answer[],
-  progress: boolean,
-): AsyncGenerator<explanations.ExplainStreamRequest> {
-  let number = 0;
-  for await (const item of requests) {
-    const id = item.id ?? String(number);
-    number += 1;
-    try {
-      yield { id, request: toMessage(item), progress };
-    } catch (error) {
-      if (!(error instanceof ExplainError)) {
-        throw error;
-      }
-      unsent.push({ id, error });
-    }
-  }
-}
-
-/** Writes what comes, no faster than it is taken. Stops when the call has ended. */
-async function feed<T>(call: { write(message: T): boolean } & NodeJS.EventEmitter, messages: AsyncIterable<T>): Promise<void> {
-  let ended = false;
-  const end = once(call, "status").then(
-    () => (ended = true),
-    () => (ended = true),
-  );
-  for await (const message of messages) {
-    if (ended) {
-      return;
-    }
-    if (!call.write(message)) {
-      await Promise.race([once(call, "drain"), end]);
-    }
-  }
-}
-
-function toMessage(request: Request): explanations.ExplainRequest {
-  if (!request.model) {
-    throw new InvalidRequest("model: the name is empty", { field: "model" });
-  }
-  return {
-    model: request.model,
-    version: request.version ?? "",
-    inputs: allToWire(request.inputs, "inputs"),
-    method: request.method && methodToWire(request.method),
-    target: request.target === undefined ? undefined : targetToWire(request.target),
-    capture: [...(request.capture ?? [])],
-    parameters: {},
-    targets: targetsToWire(request.targets ?? []),
-    receipt: request.receipt ?? false,
-    condition: request.condition ?? "",
-    groups: request.groups && groupsToWire(request.groups),
-    through: Object.entries(request.through ?? {}).map(([value, units]) => ({ value, units: units.map(BigInt) })),
-  };
-}
-
-type Received = Exclude<explanations.ExplainStreamResponse["result"], { $case: "progress" }>;
-
-function toAnswer(id: string, result: Received): Answer {
-  if (result?.$case === "error") {
-    const { code, message, field } = result.value;
-    return { id, error: typed(code, message, { field }) };
-  }
-  try {
-    if (result === undefined) {
-      throw new MalformedResponse(`the answer to "${id}" is empty`);
-    }
-    const { value } = result;
-    return value.targets.length > 0 ? { id, results: resultsOf(value) } : { id, result: fromResponse(value) };
-  } catch (error) {
-    if (error instanceof ExplainError) {
-      return { id, error };
-    }
-    throw error;
   }
 }
 
