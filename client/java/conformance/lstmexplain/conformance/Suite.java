@@ -7,18 +7,10 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
-import com.google.protobuf.Message;
-import com.google.protobuf.Parser;
 import java.io.IOException;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.time.Duration;
-import java.util.Arrays;
-import java.util.HexFormat;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
@@ -38,7 +30,6 @@ import lstmexplain.ProgressListener;
 import lstmexplain.Request;
 import lstmexplain.Result;
 import lstmexplain.TargetSet;
-import lstmexplain.Tensor;
 
 /** One pass over the cases on one kind of connection; a line of JSON to stdout for each. */
 final class Suite {
@@ -79,7 +70,7 @@ final class Suite {
       String name = Asked.text(entry.getAsJsonObject(), "name");
       String message = Asked.text(entry.getAsJsonObject(), "message");
       byte[] encoded = Files.readAllBytes(golden.resolve(name + ".bin"));
-      say("golden/" + name, new TreeMap<>(), () -> golden(message, encoded));
+      say("golden/" + name, new TreeMap<>(), () -> Golden.check(message, encoded));
     }
     return good;
   }
@@ -158,7 +149,7 @@ final class Suite {
     Operation ended = client.waitForOperation(name);
     Wrong.unlessEqual("the state", ended.state(), "succeeded");
     Result result = ended.result();
-    digest(result, "", found);
+    Digests.add(result, "", found);
     Expected.result(result, expect);
     if (client.operations().stream().noneMatch(operation -> operation.name().equals(name))) {
       throw new Wrong("the operation is not listed");
@@ -178,7 +169,7 @@ final class Suite {
   private static void explain(
       Client client, JsonObject one, JsonObject expect, Map<String, String> found) {
     Result actual = explain(client, one.getAsJsonObject("request"));
-    digest(actual, "", found);
+    Digests.add(actual, "", found);
     Expected.result(actual, expect);
   }
 
@@ -201,7 +192,7 @@ final class Suite {
     JsonArray expected = expect.getAsJsonArray("results");
     Wrong.unlessEqual("the number of results", actual.size(), expected.size());
     for (int i = 0; i < actual.size(); i++) {
-      digest(actual.get(i), prefix + i + "/", found);
+      Digests.add(actual.get(i), prefix + i + "/", found);
       Expected.result(actual.get(i), expected.get(i).getAsJsonObject());
     }
   }
@@ -272,7 +263,7 @@ final class Suite {
       return;
     }
     Result result = answer.orThrow();
-    digest(result, answer.id() + "/", found);
+    Digests.add(result, answer.id() + "/", found);
     Expected.result(result, expect);
   }
 
@@ -299,62 +290,6 @@ final class Suite {
       return;
     }
     throw new Wrong("the model answers after it was deleted");
-  }
-
-  /** Decoded and encoded again it is the same, and the stubs know every field. */
-  private static void golden(String message, byte[] encoded) throws Exception {
-    Class<?> stub = Class.forName(message.replace("lstm_explain.", "lstmexplain."));
-    var parser = (Parser<?>) stub.getMethod("parser").invoke(null);
-    Message decoded = (Message) parser.parseFrom(encoded);
-    byte[] again = decoded.toByteArray();
-    Wrong.unless(
-        Arrays.equals(encoded, again),
-        HexFormat.of().formatHex(encoded) + " became " + HexFormat.of().formatHex(again));
-    known(decoded);
-  }
-
-  private static void known(Message message) {
-    Wrong.unless(message.getUnknownFields().asMap().isEmpty(), "a field is not known: " + message);
-    for (Object value : message.getAllFields().values()) {
-      for (Object held : value instanceof List<?> list ? list : List.of(value)) {
-        if (held instanceof Message inner) {
-          known(inner);
-        }
-      }
-    }
-  }
-
-  /** Returns the digest of the elements, row-major and little-endian. */
-  private static void digest(Result actual, String prefix, Map<String, String> found) {
-    actual.relevance()
-        .forEach(
-            (name, tensor) -> {
-              try {
-                byte[] sum = MessageDigest.getInstance("SHA-256").digest(bytes(tensor));
-                found.put(prefix + name, HexFormat.of().formatHex(sum));
-              } catch (NoSuchAlgorithmException impossible) {
-                throw new AssertionError(impossible);
-              }
-            });
-  }
-
-  private static byte[] bytes(Tensor tensor) {
-    ByteBuffer out = ByteBuffer.allocate(tensor.size() * Double.BYTES);
-    out.order(ByteOrder.LITTLE_ENDIAN);
-    switch (tensor.type()) {
-      case FLOAT32 -> {
-        for (float value : tensor.to(float[].class)) {
-          out.putFloat(value);
-        }
-      }
-      case FLOAT64 -> {
-        for (double value : tensor.to(double[].class)) {
-          out.putDouble(value);
-        }
-      }
-      default -> throw new Wrong("relevance of type " + tensor.type());
-    }
-    return Arrays.copyOf(out.array(), out.position());
   }
 
   private static JsonElement json(Path path) throws IOException {

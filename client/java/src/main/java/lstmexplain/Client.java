@@ -3,13 +3,11 @@
 package lstmexplain;
 
 import io.grpc.CallOptions;
-import io.grpc.ClientCall;
 import io.grpc.ManagedChannel;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status.Code;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
-import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.time.Duration;
 import java.util.List;
@@ -20,8 +18,6 @@ import java.util.stream.Stream;
 import lstmexplain.v1.CancelOperationRequest;
 import lstmexplain.v1.DeleteModelRequest;
 import lstmexplain.v1.DeleteOperationRequest;
-import lstmexplain.v1.ExplainRequest;
-import lstmexplain.v1.ExplainResponse;
 import lstmexplain.v1.ExplanationServiceGrpc;
 import lstmexplain.v1.GetModelRequest;
 import lstmexplain.v1.GetOperationRequest;
@@ -32,7 +28,6 @@ import lstmexplain.v1.ListOperationsRequest;
 import lstmexplain.v1.ModelServiceGrpc;
 import lstmexplain.v1.OperationServiceGrpc;
 import lstmexplain.v1.RollBackModelRequest;
-import lstmexplain.v1.RouteModelRequest;
 import lstmexplain.v1.StartExplainRequest;
 import lstmexplain.v1.WaitOperationRequest;
 
@@ -116,38 +111,9 @@ public final class Client implements AutoCloseable {
    */
   public CompletableFuture<Result> explainAsync(Request request, Duration timeout) {
     oneTarget(request);
-    ClientCall<ExplainRequest, ExplainResponse> call =
-        channel.newCall(ExplanationServiceGrpc.getExplainMethod(), within(timeout));
-    CompletableFuture<Result> result = new CompletableFuture<>();
-    result.whenComplete(
-        (done, wrong) -> {
-          if (wrong != null) { // from the caller; a call that failed by itself is over
-            call.cancel("the future was completed", wrong);
-          }
-        });
-    ClientCalls.asyncUnaryCall(
-        call,
-        Wire.encode(request),
-        new StreamObserver<>() {
-          @Override
-          public void onNext(ExplainResponse response) {
-            try {
-              result.complete(Result.decode(response));
-            } catch (ExplainException unreadable) {
-              result.completeExceptionally(unreadable);
-            }
-          }
-
-          @Override
-          public void onError(Throwable failed) {
-            result.completeExceptionally(
-                failed instanceof StatusRuntimeException reported ? ExplainException.of(reported) : failed);
-          }
-
-          @Override
-          public void onCompleted() {}
-        });
-    return result;
+    return FutureResult.of(
+        channel.newCall(ExplanationServiceGrpc.getExplainMethod(), within(timeout)),
+        Wire.encode(request));
   }
 
   /**
@@ -255,15 +221,9 @@ public final class Client implements AutoCloseable {
    * share of them. The server must allow it.
    */
   public ModelRoute routeModel(String name, ModelRoute route) {
-    var request =
-        RouteModelRequest.newBuilder()
-            .setName(name)
-            .setDefaultVersion(route.defaultVersion())
-            .setCanaryVersion(route.canaryVersion())
-            .setCanaryShare(route.canaryShare())
-            .build();
     return ModelWire.decode(
-        call(ModelServiceGrpc.getRouteModelMethod(), request, timeout).getRoute());
+        call(ModelServiceGrpc.getRouteModelMethod(), ModelWire.encode(name, route), timeout)
+            .getRoute());
   }
 
   /**

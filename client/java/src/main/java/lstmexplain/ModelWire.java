@@ -22,8 +22,9 @@ import lstmexplain.v1.ImportModelRequest;
 import lstmexplain.v1.ImportModelResponse;
 import lstmexplain.v1.ImportModelStart;
 import lstmexplain.v1.Names;
+import lstmexplain.v1.RouteModelRequest;
 
-/** Models from their messages, and an import to its own. */
+/** Decodes models from their messages, and encodes imports and routes. */
 final class ModelWire {
   private static final int CHUNK_BYTES = 1 << 20;
 
@@ -55,6 +56,15 @@ final class ModelWire {
       open = send(ImportModelRequest.newBuilder().setFile(file).build(), path, exchange);
     }
     exchange.finish();
+  }
+
+  static RouteModelRequest encode(String name, ModelRoute route) {
+    return RouteModelRequest.newBuilder()
+        .setName(name)
+        .setDefaultVersion(route.defaultVersion())
+        .setCanaryVersion(route.canaryVersion())
+        .setCanaryShare(route.canaryShare())
+        .build();
   }
 
   static ModelRoute decode(lstmexplain.v1.ModelRoute route) {
