@@ -57,6 +57,13 @@ class MethodTest {
             .seed(9)
             .baseline(BASELINE)
             .over(Method.Players.CELLS),
+        new Method.Counterfactual(),
+        new Method.Counterfactual()
+            .most(0)
+            .maxRuns(9)
+            .threshold(0)
+            .baseline(BASELINE)
+            .over(Method.Players.CELLS),
         new Method.ContextualDecomposition(),
         new Method.ContextualDecomposition().span(new Method.Span(0, 5)));
   }
