@@ -94,6 +94,55 @@ def test_ended_operations_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert end.message == "why"
 
 
+def test_the_id_of_an_expired_operation_is_free_before_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, other = store(tmp_path, operations=1), b"another request"
+    name = kept.add(facts(request_id="a"), REQUEST, free)
+    claimed(kept, name).finish(b"result")
+    later = time.time() + 200
+    monkeypatch.setattr(module.time, "time", lambda: later)
+    assert kept.repeated(facts(request=other, request_id="a")) is None
+    assert kept.add(facts(request=other, request_id="a"), other, free) == name
+    kept.sweep()
+    assert kept.get(name, "ada").end is None
+    assert claimed(kept, name).request() == other
+
+
+def test_a_damaged_end_is_kept_as_long_as_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = store(tmp_path, keep=100.0)
+    name = kept.add(facts(), REQUEST, free)
+    claimed(kept, name).finish(b"result")
+    (tmp_path / name / module.END).write_text("{")
+    kept.sweep()
+    end = kept.get(name, "ada").end
+    assert end is not None
+    assert end.code == code_pb2.DATA_LOSS
+    later = time.time() + 200
+    monkeypatch.setattr(module.time, "time", lambda: later)
+    kept.sweep()
+    assert kept.names() == []
+
+
+def test_an_attempt_that_cannot_be_noted_leaves_the_operation_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kept = store(tmp_path)
+    name = kept.add(facts(), REQUEST, free)
+    claim = claimed(kept, name)
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            claim.begin()
+    claim = claimed(kept, name)
+    assert claim.begin() is None
+    assert claim.attempt == 1
+    claim.release()
+
+
 def test_only_one_process_computes_an_operation(tmp_path: Path) -> None:
     one, other = store(tmp_path), store(tmp_path)
     name = one.add(facts(), REQUEST, free)

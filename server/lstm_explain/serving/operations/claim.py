@@ -41,7 +41,8 @@ def lock(folder: Path, kind: int = fcntl.LOCK_EX) -> int | None:
 
 
 class Claim:
-    """Exactly one of `finish` and `release` ends it. Both may raise OSError, and the claim ends all the same.
+    """Exactly one of `finish` and `release` ends it. Both may raise OSError, and the claim ends all the same. So does a
+    `begin` that raises.
 
     locked: the descriptor that holds the lock. server: as in Attempts. keep_seconds: until the operation expires.
     """
@@ -52,7 +53,14 @@ class Claim:
         self._before = Attempts()
 
     def begin(self) -> Failure | None:
-        """Counts another attempt; returns why there must not be one. Raises OSError."""
+        """Counts another attempt; returns why there must not be one. Raises OSError, which ends the claim."""
+        try:
+            return self._begin()
+        except BaseException:
+            os.close(self._locked)
+            raise
+
+    def _begin(self) -> Failure | None:
         before = Attempts()
         with suppress(Damaged, FileNotFoundError):
             before = Attempts.read(self._folder / ATTEMPTS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class End(_Record):
     """How an operation ended.
 
     code: of google.rpc; OK with a result. message, field: of the error. digest, size: of the result. ended, expires:
-    seconds since 1970.
+    seconds since 1970; expires is 0 where the end cannot be read.
     """
 
     code: int
@@ -96,6 +97,9 @@ class End(_Record):
     size: int
     ended: float
     expires: float
+
+    def has_expired(self) -> bool:
+        return 0 < self.expires <= time.time()
 
 
 @dataclass(frozen=True)

@@ -83,14 +83,14 @@ class OperationStore:
     # --- for callers -------------------------------------------------------------------------------------------------
 
     def repeated(self, facts: Facts) -> str | None:
-        """Returns the id of the operation that the caller has started with the same request id. Raises RequestIdUsed
-        if that was for another request.
+        """Returns the id of the operation that the caller has started with the same request id; None where it has
+        expired. Raises RequestIdUsed if that was for another request.
         """
         if not facts.request_id:
             return None
         name = _name(facts)
         known = self._facts_of(name)
-        if known is None and not (self._folder / name).exists():
+        if (known is None and not (self._folder / name).exists()) or self._is_over(name):
             return None
         if known is not None and (known.kind, known.digest) != (facts.kind, facts.digest):
             raise RequestIdUsed(f"the request id {facts.request_id!r} has been used for another request")
@@ -112,6 +112,8 @@ class OperationStore:
                 with self._alone():
                     if (known := self.repeated(facts)) is not None:
                         return known
+                    if self._is_over(name):
+                        self._remove(name)
                     self._check_room(len(request))
                     os.rename(new, self._folder / name)
                     try:
@@ -133,7 +135,7 @@ class OperationStore:
         if not _ID.fullmatch(name) or (facts := self._facts_of(name)) is None or facts.caller != caller:
             raise OperationNotFound(f"there is no operation {name!r}")
         found = self._operation(name, facts)
-        if found.end is not None and 0 < found.end.expires <= time.time():
+        if found.end is not None and found.end.has_expired():
             raise OperationNotFound(f"the operation {name!r} has expired")
         return found
 
@@ -209,20 +211,16 @@ class OperationStore:
 
     def sweep(self) -> None:
         """Removes operations that have expired, and what processes that were killed have left behind."""
-        now, names = time.time(), set(self.names())
+        names = set(self.names())
         for path in list(self._records):
             if path.parent.name not in names:
                 self._records.pop(path, None)
         self._damaged &= names
         for name in names:
-            facts = self._facts_of(name)
-            end = None if facts is None else self._end_of(name, facts)
-            with suppress(OSError):
-                # An entry that cannot be read has no expiry of its own.
-                written = (self._folder / name).stat().st_mtime
-                expires = written + self._limits.keep_seconds if end is None else end.expires or written
-                if (facts is None or end is not None) and expires <= now:
-                    self._remove(name)
+            if self._is_over(name):
+                with self._alone(), suppress(OSError):  # nobody takes its id meanwhile
+                    if self._is_over(name):
+                        self._remove(name)
         for path in self._folder.iterdir():
             if path.name.startswith((_NEW, _OLD)):
                 with suppress(OSError):
@@ -261,6 +259,16 @@ class OperationStore:
                 f"the requests and results of operations take all of the {limits.bytes} bytes that they may "
                 "(--max-operations-bytes); delete some, or wait until they expire"
             )
+
+    def _is_over(self, name: str) -> bool:
+        """Returns whether it is to be removed: it has expired, or nobody has been able to read it for as long."""
+        facts = self._facts_of(name)
+        end = None if facts is None else self._end_of(name, facts)
+        if facts is not None and (end is None or end.expires):
+            return end is not None and end.has_expired()
+        with suppress(OSError):
+            return (self._folder / name).stat().st_mtime + self._limits.keep_seconds <= time.time()
+        return False
 
     def _facts_of(self, name: str) -> Facts | None:
         """Returns None for an entry that cannot be read, which is logged once."""
