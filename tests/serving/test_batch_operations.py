@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import time
@@ -14,9 +15,14 @@ import grpc
 import pytest
 
 from lstm_explain.errors import InputError
-from lstm_explain.serving.errors import NotOffered
+from lstm_explain.serving.errors import NotOffered, TooLate
 from lstm_explain.serving.operations.batch_paths import folder_of, paths_of
+from lstm_explain.serving.operations.batch_work import BatchWork
+from lstm_explain.serving.operations.entry import Facts
+from lstm_explain.serving.operations.store import OperationStore, StoreLimits
+from lstm_explain.serving.scheduling.admission import PendingCall
 from lstm_explain_client import BatchSummary, Cancelled, Client, ExplainError, InvalidRequest, Overloaded
+from lstm_explain_proto.lstm_explain.v1 import operation_pb2 as pb
 from tests.batch.data import pq, weather, write
 from tests.serving.running import Running, serving
 
@@ -95,6 +101,21 @@ def test_a_batch_job_is_started_watched_and_cancelled_over_the_wire(tmp_path: Pa
             done = bob.operation(waiting.name).result(timeout=600)
             assert isinstance(done, BatchSummary)
             assert done.rows == 20
+
+
+async def test_an_attempt_at_a_batch_job_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+    write(tmp_path / "rows.parquet", weather(40))
+    request = pb.StartBatchRequest(model="discharge", input="rows.parquet", output="out", method="lrp")
+    data = request.SerializeToString()
+    digest = hashlib.sha256(data).hexdigest()
+    facts = Facts("batch", "", "", "call", "peer", "", "discharge", "1", digest, time.time())
+    kept = OperationStore(tmp_path / "operations", StoreLimits(10, 10_000, 100.0), "server")
+    claim = kept.claim(kept.add(facts, data, lambda: None))
+    assert claim is not None
+    work = BatchWork(Path("models"), tmp_path, None, None, lambda source: None, most_seconds=1e-9)
+    with pytest.raises(TooLate, match="--max-operation-seconds"):
+        await work(claim, PendingCall(None), lambda done, total: None)
+    claim.release()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,12 @@ def keeping(
     batches = None
     if settings.batch_folder is not None:
         work["batch"] = batches = BatchWork(
-            settings.models, settings.batch_folder, settings.batch_ray, audit, check_signature
+            settings.models,
+            settings.batch_folder,
+            settings.batch_ray,
+            audit,
+            check_signature,
+            settings.max_operation_seconds,
         )
     runner = OperationRunner(store, most, work, metrics)
     return Keeping(store, runner, of_operations(background=background), batches)

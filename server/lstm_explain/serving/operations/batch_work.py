@@ -28,7 +28,7 @@ from lstm_explain.serving.errors import Dropped
 from lstm_explain.serving.operations.batch_paths import BatchPaths, folder_of, paths_of
 from lstm_explain.serving.operations.claim import Claim
 from lstm_explain.serving.operations.entry import Failure
-from lstm_explain.serving.operations.explain_work import EVENT
+from lstm_explain.serving.operations.explain_work import EVENT, too_long
 from lstm_explain.serving.scheduling.admission import PendingCall
 from lstm_explain_proto.lstm_explain.v1 import operation_pb2 as pb
 
@@ -44,7 +44,7 @@ ENV_PREFIX = "LSTM_EXPLAIN_"
 class BatchWork:
     """models: the folder of models. root: of the files of jobs. address: of a Ray cluster; None: no Ray. audit: None
     where there is no audit log. check_signature: raises Error for files that nobody trusted signed. A job reads the
-    model's files itself, so they are checked again when it starts.
+    model's files itself, so they are checked again when it starts. most_seconds: of an attempt.
     """
 
     def __init__(
@@ -54,9 +54,10 @@ class BatchWork:
         address: str | None,
         audit: AuditLog | None,
         check_signature: Callable[[Source], None],
+        most_seconds: float,
     ) -> None:
         self._models, self._root, self._address, self._audit = models.absolute(), root.absolute(), address, audit
-        self._check_signature = check_signature
+        self._check_signature, self._most_seconds = check_signature, most_seconds
 
     def check(self, request: pb.StartBatchRequest, caller: str) -> BatchPaths:
         """Returns the files of a job that the caller may start. Raises InputError, NotOffered."""
@@ -103,11 +104,13 @@ class BatchWork:
         )
         output = asyncio.ensure_future(process.communicate())
         try:
-            next_look = 0.0
+            next_look, end = 0.0, time.monotonic() + self._most_seconds
             while not output.done():
                 if not call.waited_for:
                     raise Dropped("the batch job was stopped")
-                if (now := time.monotonic()) >= next_look:
+                if (now := time.monotonic()) >= end:
+                    raise too_long(self._most_seconds)
+                if now >= next_look:
                     next_look = now + SECONDS_BETWEEN_PROGRESS
                     done, total = await asyncio.to_thread(_progress, paths.output)
                     if total:

@@ -43,9 +43,7 @@ class ExplainWork:
             )
         except Error as error:
             if isinstance(error, TooLate):  # there is no deadline
-                error = TooLate(
-                    f"the work took longer than an operation may (--max-operation-seconds {self._most_seconds:g})"
-                )
+                error = too_long(self._most_seconds)
             error.field = locate(error.field, request)
             status = status_of(error, error.field)
             code, note.error = code_pb2.Code.Name(status.code), status.message
@@ -53,6 +51,11 @@ class ExplainWork:
         finally:
             if self._audit is not None:
                 self._audit.request(EVENT, call.origin, note, code, time.perf_counter() - began)
+
+
+def too_long(most_seconds: float) -> TooLate:
+    """Returns the error of an attempt that has taken all of the time that it may take."""
+    return TooLate(f"the work took longer than an operation may (--max-operation-seconds {most_seconds:g})")
 
 
 def _encoded(job: Job) -> bytes:
