@@ -11,6 +11,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.cancellation import CancelScope, cancel_scope
 from lstm_explain.condition import Condition, PredictedClass, Threshold, parse_condition
+from tests.conformance.models import steps
 from tests.serving.models import lstm
 
 NAMES = ("bad", "fair", "good")
@@ -153,6 +154,39 @@ def test_a_condition_on_a_measure_explains_only_large_errors(model: lx.Model, lo
     np.testing.assert_allclose(found.relevance["x"][meets], whole.relevance["x"][meets], rtol=1e-4, atol=1e-6)
     with pytest.raises(lx.InputError, match="a mean_squared_error, not a probability"):
         model.explain({"x": X}, target=target, condition="probability > 0.5")
+
+
+@pytest.mark.parametrize("blank", [None, 0])
+def test_a_condition_on_a_path_keeps_the_path_of_each_sample(blank: int | None) -> None:
+    model, x = lx.load(steps().model), X[:3, :6]
+    index = np.array([[1, 2], [3, 1], [2, 3]]) if blank == 0 else np.array([[0, 1, 2, 3, 0, 1]] * 2 + [[3] * 6])
+    target = lx.Target(index=index, measure=lx.Measure("path_score", blank=blank))
+    whole = model.explain({"x": x}, target=target)
+    limit = float(np.sort(whole.explained)[1])
+    found = model.explain({"x": x}, target=target, condition=f"explained > {limit}")
+    meets = whole.explained > limit
+    assert meets.sum() == 1
+    np.testing.assert_allclose(found.relevance["x"][meets], whole.relevance["x"][meets], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.explained, whole.explained, rtol=1e-5)
+    np.testing.assert_array_equal(found.target.index, whole.target.index)
+    again = model.explain({"x": x}, target=found.target)
+    np.testing.assert_array_equal(again.relevance["x"], whole.relevance["x"])
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        lambda: Condition(()),
+        lambda: Condition(Threshold("probability", ">", 0.8)),  # type: ignore[arg-type]
+        lambda: Threshold("probability", ">", "0.8"),  # type: ignore[arg-type]
+        lambda: Threshold("probability", ">", 0.8, 0.4),  # type: ignore[arg-type]
+        lambda: Threshold("probability", ">", float("nan")),
+    ],
+)
+def test_typed_conditions_of_other_types_are_refused(typed: Any) -> None:
+    with pytest.raises(lx.InputError, match="condition: ") as refused:
+        typed()
+    assert refused.value.field == "condition"
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,20 @@ def test_targets_as_text(model: lx.Model) -> None:
         ((0, 1), {"blank": 0}, "that is not in"),
         ((0, 1), {"blank": 4}, "blank is 4"),
         (None, {"reference": np.zeros((3, 4))}, "have shape (3, 4), expected (4, 4) or (5, 5)"),
+        (None, {"reference": np.full((4, 4), np.nan)}, "a transition is nan or infinite"),
+        (None, {"reference": [[1, 2], [3]]}, "the reference is no array"),
+        (None, {"reference": np.full((4, 4), "a")}, "expected numbers"),
     ],
 )
 def test_what_is_no_path_is_refused(model: lx.Model, index: tuple[int, ...] | None, fields: dict, message: str) -> None:
     with pytest.raises(lx.TargetError) as error:
         model.explain({"x": X}, lx.LRP(), lx.Target(index=index, measure=lx.Measure("path_score", **fields)))
     assert message in str(error.value)
+
+
+def test_a_path_is_no_target_for_every_entry(model: lx.Model) -> None:
+    with pytest.raises(lx.TargetError, match="path_score is of a whole sample"):
+        model.explain_many({"x": X}, targets=[lx.Every(0, target=lx.Target(measure=lx.Measure("path_score")))])
 
 
 def test_an_output_without_steps_is_refused(channel: grpc.Channel) -> None:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lstm_explain.errors import InputError
+from lstm_explain.methods.parameters import is_number
 
 Quantity = Literal["probability", "explained"]
 Sign = Literal[">", ">=", "<", "<="]
@@ -45,8 +45,10 @@ class Threshold:
     def __post_init__(self) -> None:
         if self.quantity not in get_args(Quantity) or self.sign not in get_args(Sign):
             raise _wrong(f"{self.quantity!r} {self.sign!r}")
-        if not all(map(math.isfinite, (self.number, *self.reference))):
-            raise _wrong(f"{self}, with numbers that are not finite")
+        if not isinstance(self.reference, tuple) or not all(map(is_number, (self.number, *self.reference))):
+            raise InputError(
+                f"condition: {self!r}, expected finite numbers, the reference a tuple of them", field=FIELD
+            )
 
     def __str__(self) -> str:
         if not self.reference:
@@ -76,6 +78,12 @@ class Condition:
     """What a prediction must meet to be explained: all of these clauses."""
 
     clauses: tuple[Clause, ...]
+
+    def __post_init__(self) -> None:
+        clauses: Any = self.clauses  # callers without a type checker pass anything
+        if not isinstance(clauses, tuple) or not clauses or not all(isinstance(one, Clause) for one in clauses):
+            expected = "a tuple of Threshold and PredictedClass"
+            raise InputError(f"condition: the clauses are {clauses!r}, expected {expected}", field=FIELD)
 
     def __str__(self) -> str:
         """The condition as `parse_condition` reads it."""

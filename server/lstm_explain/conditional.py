@@ -16,15 +16,16 @@ from lstm_explain.errors import InputError, MethodError
 from lstm_explain.explanation import Explanation, outputs_of
 from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.ledger import Ledger
-from lstm_explain.measure import PROBABILITIES
-from lstm_explain.methods import Method
+from lstm_explain.measure import PATH, PROBABILITIES
+from lstm_explain.methods import Counterfactual, Method
 from lstm_explain.program.attribution import Rows, take_samples
 from lstm_explain.program.engine import Passes, Question, shapes_agree
 from lstm_explain.program.precision import batch_axes, same_values
+from lstm_explain.runner.margins import MARGIN, margins
 from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.probability import probabilities
 from lstm_explain.runner.scores import Scores
-from lstm_explain.target import Target, of_samples
+from lstm_explain.target import Target, of_samples, resolved
 
 Array = npt.NDArray[Any]
 FAILED = {">": "is not above", ">=": "is below", "<": "is not below", "<=": "is above"}
@@ -64,8 +65,10 @@ class Prediction:
     def __init__(self, asked: Asked, values: Mapping[str, Array], condition: Condition, batch: Batch) -> None:
         self.asked, self.values = asked, values
         self._names = tuple(batch.model.labels.classes.get(asked.output, ()))
-        if batch.method.explains_probability:
-            self.scores = probabilities(asked.task, batch.method.name, values=values)
+        if isinstance(method := batch.method, Counterfactual):
+            self.scores = margins(asked.task, method.name, method.threshold, values=values)
+        elif method.explains_probability:
+            self.scores = probabilities(asked.task, method.name, values=values)
         else:
             self.scores = Scores(asked.task, values=values)
         each = [self._reasons(clause) for clause in condition.clauses]
@@ -73,9 +76,16 @@ class Prediction:
 
     @cached_property
     def target(self) -> Target:
-        """The target with the position that it has in every sample."""
-        given, found = self.asked.target, self.scores.selection
-        return replace(given, output=self.asked.output, index=found.index, contrast=found.contrast)
+        """The target with the position, or the path, that it has in every sample."""
+        return replace(resolved(self.asked.target, self.scores.selection), output=self.asked.output)
+
+    @property
+    def quantity(self) -> str:
+        """How the explained value relates to the output; see Explanation."""
+        measure = self.asked.target.measure
+        if measure is None or measure.linear or self.scores.quantity == MARGIN:
+            return self.scores.quantity
+        return measure.kind
 
     def _reasons(self, clause: Threshold | PredictedClass) -> list[str]:
         return self._class_reasons(clause) if isinstance(clause, PredictedClass) else self._number_reasons(clause)
@@ -240,7 +250,7 @@ def _separable(batch: Batch, axes: Mapping[str, int], predictions: Sequence[Pred
 
 def _of_rows(prediction: Prediction, rows: Rows) -> Target:
     measure = prediction.asked.target.measure
-    if measure is not None and measure.kind not in PROBABILITIES:  # of the whole output, without a position
+    if measure is not None and measure.kind not in (*PROBABILITIES, PATH):  # of the whole output, without a position
         return prediction.asked.target
     return of_samples(prediction.target, rows)
 
@@ -280,12 +290,10 @@ def _completed(
         prediction.target,
         prediction.scores.explained,
     )
-    measure = prediction.asked.target.measure
-    quantity = prediction.scores.quantity if measure is None else measure.kind
     if answer is None:
         relevance = {name: like_input(name, None) for name in batch.inputs}
         found = Explanation(relevance, outputs, explained, {}, blank, batch.method, target)
-        found.explained_quantity = quantity
+        found.explained_quantity = prediction.quantity
     else:
         moved = {i: int(row) for i, row in enumerate(rows) if meets[row]}
         steps = None if answer.steps_used is None else np.nan_to_num(per_sample(answer.steps_used)).astype(np.int64)
@@ -293,7 +301,7 @@ def _completed(
             answer,
             relevance={name: like_input(name, array) for name, array in answer.relevance.items()},
             outputs=outputs,
-            explained=explained if answer.explained_quantity == quantity else per_sample(answer.explained),
+            explained=explained if answer.explained_quantity == prediction.quantity else per_sample(answer.explained),
             ledger=blank.replaced(lambda _, new: per_sample(new), answer.ledger),
             target=target,
             standard_error={name: like_input(name, array) for name, array in answer.standard_error.items()},

@@ -54,6 +54,8 @@ class Measure:
         elif (self.reference is not None) is not (self.kind in ERRORS):
             needs = "needs a reference" if self.kind in ERRORS else "takes no reference"
             raise _wrong(f"{self.kind} {needs}", "reference")
+        if self.reference is not None and not isinstance(self.reference, str):
+            _check_numbers(self.reference, self.kind)
         if isinstance(self.ahead, bool) or not isinstance(self.ahead, (int, np.integer)) or self.ahead < 0:
             raise _wrong(f"ahead is {self.ahead!r}, expected a number of steps", "ahead")
         if self.ahead and not isinstance(self.reference, str):
@@ -68,6 +70,18 @@ class Measure:
     def linear(self) -> bool:
         """Whether it is a sum of entries, which are known once the output is."""
         return self.kind == PATH
+
+
+def _check_numbers(reference: Any, kind: str) -> None:
+    """Raises TargetError. A transition may be minus infinity: no path takes it."""
+    try:
+        numbers = np.asarray(reference)
+    except ValueError as error:  # rows of different lengths
+        raise _wrong(f"the reference is no array: {error}", "reference") from None
+    if numbers.dtype.kind not in "fiu":
+        raise _wrong(f"the reference is of type {numbers.dtype}, expected numbers", "reference")
+    if kind == PATH and (np.isnan(numbers) | np.isposinf(numbers)).any():
+        raise _wrong("a transition is nan or infinite, expected numbers or minus infinity", "reference")
 
 
 def _wrong(problem: str, field: str) -> TargetError:

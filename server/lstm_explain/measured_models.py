@@ -21,6 +21,7 @@ from lstm_explain.measure import ERRORS, PROBABILITIES
 from lstm_explain.methods import Method
 from lstm_explain.program.axes import Axes
 from lstm_explain.program.engine import Question
+from lstm_explain.runner.margins import MARGIN
 from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.target import Target
 
@@ -72,7 +73,8 @@ class MeasuredModels:
             raise TargetError(problem, field="target.measure.reference")
         if place.reference == GIVEN:
             found.ledger = _with_constant(found.ledger, found.relevance.pop(GIVEN), place.batch_axis)
-        found.explained_quantity = measure.kind
+        if found.explained_quantity != MARGIN:
+            found.explained_quantity = measure.kind
         found.target = Target(output, found.target.index, target.batch_axis, measure=measure)
         return found
 

@@ -103,6 +103,10 @@ def expand(every: Every, output: npt.NDArray[Any], name: str) -> list[Target]:
     common = every.target
     if common.contrast is not None or common.weights is not None:
         raise TargetError("every entry of an axis is explained alone: no contrast, no weights", field="target.contrast")
+    if common.measure is not None and common.measure.linear:
+        raise TargetError(
+            f"{common.measure.kind} is of a whole sample: there is none per entry", field="target.measure"
+        )
     batch = common.batch_axis
     if batch is not None and not -output.ndim <= batch < output.ndim:
         problem = f"output {name!r} has shape {output.shape}: it has no axis {batch} for the batch"

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import lstm_explain as lx
 from lstm_explain.runner.run_count import runs
+from tests.conformance import models
 from tests.serving.models import lstm
 
 STEPS = 7
@@ -103,7 +105,7 @@ def test_every_set_turns_the_prediction_and_few_are_larger_than_the_smallest(mod
     assert (sizes[turned, 0] - sizes[turned, 1]).mean() < 0.5
     assert (sizes[sizes[:, 1] == 1, 0] == 1).all(), "where one step suffices, one is found"
     left = [i for i in range(len(X)) if not turned[i]]
-    assert bool(left) == any("does not turn the prediction" in warning for warning in found.warnings)
+    assert bool(left) == any("does not turn every prediction" in warning for warning in found.warnings)
     np.testing.assert_allclose(found.ledger.absorbed[left], found.explained[left], rtol=1e-6)
     most = runs(model.axes, {"x": X}, found.method)
     assert (found.steps_used <= most).all()
@@ -193,6 +195,9 @@ def test_bounds_are_kept_and_said(model: lx.Model) -> None:
 def test_what_cannot_turn_is_refused(model: lx.Model) -> None:
     with pytest.raises(lx.MethodError, match="expected a single one"):
         model.explain({"x": X}, "counterfactual", target=lx.Target(index=0, contrast=1))
+    with pytest.raises(lx.MethodError, match="expected a single one"):  # a path
+        per_step = lx.load(models.steps().model)
+        per_step.explain({"x": X}, lx.Counterfactual(threshold=1.0), target="path_score")
     forecast = lx.load(Path("models/discharge"))
     (name, spec), *_ = forecast.inputs.items()
     weather = np.zeros((1, 9, spec.shape[-1]), np.float32)
@@ -202,12 +207,45 @@ def test_what_cannot_turn_is_refused(model: lx.Model) -> None:
 
 def test_a_condition_can_precede_it(model: lx.Model) -> None:
     whole = model.explain({"x": X}, "counterfactual")
-    limit = float(np.median(whole.outputs["logits"].max(axis=1)))
+    limit = float(np.median(whole.explained))
     found = model.explain({"x": X}, "counterfactual", condition=f"explained > {limit}")
-    meets = whole.outputs["logits"].max(axis=1) > limit
+    meets = whole.explained > limit
     assert [not reason for reason in found.not_explained] == meets.tolist()
     np.testing.assert_allclose(found.relevance["x"][meets], whole.relevance["x"][meets], rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(found.explained[meets], whole.explained[meets], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.explained, whole.explained, rtol=1e-4, atol=1e-5)
+    assert {found.replaced(i) == {} for i in np.flatnonzero(~meets)} == {True}
+    none = model.explain({"x": X}, "counterfactual", condition="explained > 1e6")
+    np.testing.assert_allclose(none.explained, whole.explained, rtol=1e-4, atol=1e-5)
+    assert none.explained_quantity == "margin"
+
+
+def test_the_margin_of_a_measure_is_called_margin(model: lx.Model) -> None:
+    found = model.explain({"x": X}, lx.Counterfactual(threshold=2.0), target="l2_norm")
+    norms = np.linalg.norm(found.outputs["logits"], axis=1)
+    np.testing.assert_allclose(found.explained, norms - 2, rtol=1e-4, atol=1e-5)
+    assert found.explained_quantity == "margin"
+
+
+def test_warnings_of_sentences_of_several_lengths_name_no_wrong_sample(sentiment: lx.Model) -> None:
+    found = sentiment.explain({"tokens": ["a warm , funny and moving film", "bad", "good"]}, lx.Counterfactual(most=1))
+    assert [found.replaced(i) != {} for i in range(3)] == [False, True, False]
+    assert found.warnings == ("counterfactual: replacing up to 1 units in their order does not turn every prediction",)
+
+
+def test_samples_that_share_an_input_are_searched_one_by_one() -> None:
+    proto = lstm()
+    for node in proto.graph.node:
+        node.input[:] = ["scaled" if name == "x" else name for name in node.input]
+    proto.graph.node.insert(0, onnx.helper.make_node("Mul", ["x", "factors"], ["scaled"]))
+    proto.graph.input.append(onnx.helper.make_tensor_value_info("factors", onnx.TensorProto.FLOAT, [4]))
+    model, factors = lx.load(proto), np.array([0.5, -1, 2, 0.25], np.float32)
+    found = model.explain({"x": X, "factors": factors}, lx.Counterfactual(baseline=1.0))
+    alone = [model.explain({"x": row[None], "factors": factors}, lx.Counterfactual(baseline=1.0)) for row in X]
+    assert any((one.relevance["factors"] != 0).any() for one in alone)
+    np.testing.assert_allclose(found.ledger.absorbed, [one.ledger.absorbed[0] for one in alone], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.relevance["x"], [one.relevance["x"][0] for one in alone], rtol=1e-3, atol=1e-5)
+    shared = sum(one.relevance["factors"] for one in alone)
+    np.testing.assert_allclose(found.relevance["factors"], shared, rtol=1e-3, atol=1e-5)
 
 
 def test_pictures_strike_through_what_was_replaced(sentiment: lx.Model, model: lx.Model) -> None:

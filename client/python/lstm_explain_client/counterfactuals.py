@@ -22,7 +22,7 @@ def is_one(result: ExplainedBatch) -> bool:
 def turned(result: ExplainedBatch, sample: int) -> bool:
     """Return whether the prediction turns, which the model's margin for the changed input says."""
     before, after = float(result.explained[sample]), float(result.ledger.absorbed[sample])
-    return (before >= 0) != (after >= 0)
+    return not np.isnan(after) and (before >= 0) != (after >= 0)
 
 
 def replaced(result: ExplainedBatch, sample: int) -> dict[str, list[Any]]:
@@ -32,7 +32,7 @@ def replaced(result: ExplainedBatch, sample: int) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     over = getattr(result.method, "over", None) or "steps"
     for name, array in result.relevance.items():
-        one = result.samples_of(name, array)[sample]
+        one = np.nan_to_num(result.samples_of(name, array)[sample])  # NaN where a condition left the sample out
         if over == "cells":
             found[name] = [tuple(place) for place in np.argwhere(one != 0).tolist()]
             continue

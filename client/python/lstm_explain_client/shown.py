@@ -73,8 +73,8 @@ class Shown(ExplainedBatch):
 
     def replaced(self, sample: int = 0) -> dict[str, list[Any]]:
         """Return what a counterfactual replaced in one sample, by input: the positions of time steps (words), of
-        features, or, for cells, tuples of both. Empty where the prediction could not be turned. Raises ValueError for
-        another method.
+        features, or, for cells, tuples of both. Empty where the prediction could not be turned, or a condition left the
+        sample out. Raises ValueError for another method.
         """
         from lstm_explain_client import counterfactuals
 

@@ -82,20 +82,17 @@ class Counterfactual(BaselineMethod):
         scores = tools.margins(self.name, self.threshold, self.over)
         found: Found | None = None
         for baseline in tools.draws(self.baseline):
-            search = Search(tools.player_set(scores, baseline, self.over), self.most, self.max_runs)
+            search = Search(tools.own_players(scores, baseline, self.over), self.most, self.max_runs)
             found = search.run() if found is None else found.better(search.run())
         assert found is not None  # there is at least one draw
         return tools.counterfactual(scores, found.relevance, found.total, found.margin, found.runs, self._notes(found))
 
     def _notes(self, found: Found) -> tuple[str, ...]:
-        failed = np.flatnonzero(~found.turned)
-        which = "the units" if not self.most else f"up to {self.most} units"
-        where = "" if len(found.turned) == 1 else f" of sample {', '.join(map(str, failed[:10]))}"
-        notes = (
-            [f"{self.name}: replacing {which} in their order does not turn the prediction{where}"]
-            if len(failed)
-            else []
-        )
+        """Returns notes without numbers of samples, which may be explained in several parts of the batch."""
+        notes = []
+        if not found.turned.all():
+            which = "the units" if not self.most else f"up to {self.most} units"
+            notes.append(f"{self.name}: replacing {which} in their order does not turn every prediction")
         if found.cut.any():
             notes.append(
                 f"{self.name}: fewer units may suffice: the search ended after {self.max_runs} runs (max_runs)"
@@ -108,8 +105,8 @@ class Found:
     """The replaced units of every sample of a batch, and the margin without them.
 
     relevance: by input. total: [batch], its sum. margin: [batch], of the changed input. turned: [batch]. count:
-    [batch], of replaced units. runs: [batch], of the model. cut: [batch], whether max_runs ended the search. axes:
-    where the samples lie, by input.
+    [batch], of replaced units. runs: [batch], of the model. cut: [batch], whether max_runs ended the search. choose:
+    see PlayerSet.chosen.
     """
 
     relevance: dict[str, Array]

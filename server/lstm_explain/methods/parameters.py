@@ -74,7 +74,7 @@ def check(method: Method) -> None:
         elif isinstance(own.default, int):
             valid, expected = is_whole(value), f"a whole number {_bounds(about)}"
         else:
-            valid, expected = _number(value), f"a number {_bounds(about)}"
+            valid, expected = is_number(value), f"a number {_bounds(about)}"
         if not valid or not (about.choices or about.least <= value <= about.most):
             message = f"{method.name}: {own.name} is {value!r}, expected {expected}"
             raise MethodError(message, field=f"method.{own.name}")
@@ -85,7 +85,8 @@ def is_whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Returns whether a value is a finite number; True and False are none."""
     return is_whole(value) or (isinstance(value, (float, np.floating)) and math.isfinite(value))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,16 +14,25 @@ from lstm_explain.program.head import Head
 from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.scores import Scores
 
+MARGIN = "margin"  # the quantity that such scores explain
 
-def margins(task: ExplainTask, method: str, threshold: float | None, *, begin_alike: bool) -> Scores:
+
+def margins(
+    task: ExplainTask,
+    method: str,
+    threshold: float | None,
+    *,
+    begin_alike: bool = False,
+    values: Mapping[str, Array] | None = None,
+) -> Scores:
     """Scores of the target's entry minus the largest other entry on the last axis, or minus `threshold`.
 
     The value before the activation is scored, whose order is that of the output. An output of one entry that ends in a
     Sigmoid has the threshold 0. method: named in the MethodError where the output has neither classes nor a threshold.
-    begin_alike: see Scores.
+    begin_alike, values: see Scores.
     """
     target = task.target
-    if target.weights is not None or target.contrast is not None:
+    if target.weights is not None or target.contrast is not None or target.measure is not None:
         raise MethodError(f"{method}: the target is a sum of entries, expected a single one", field="target")
     if task.head.views:  # axes before them need not be those of the output
         task = replace(task, head=Head(task.output, ()))
@@ -37,7 +47,7 @@ def margins(task: ExplainTask, method: str, threshold: float | None, *, begin_al
         problem = f"output {task.output!r} has no classes: set `threshold`, which the value must cross"
         raise MethodError(f"{method}: {problem}", field="method.threshold")
 
-    return Scores(task, link, begin_alike=begin_alike, quantity="margin")
+    return Scores(task, link, begin_alike=begin_alike, values=values, quantity=MARGIN)
 
 
 def _beyond_others(scores: Array) -> Array:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.background import Background
 from lstm_explain.methods.base import Baseline, GroupedPlayers, Players, SingleBaseline
+from lstm_explain.operators import SamplesMixed
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.runner.background import Compare, compare_with, draws
 from lstm_explain.runner.decomposition import contextual_decomposition
@@ -73,6 +74,15 @@ class MethodTools:
     def player_set(self, scores: Scores, baseline: Baseline, over: GroupedPlayers) -> PlayerSet:
         """Returns the parts of the inputs that can be replaced by the baseline."""
         return player_set(scores, baseline, over)
+
+    def own_players(self, scores: Scores, baseline: Baseline, over: GroupedPlayers) -> PlayerSet:
+        """Returns the same for a method that replaces other parts in every sample. Raises SamplesMixed where several
+        samples share an input.
+        """
+        found = player_set(scores, baseline, over)
+        if scores.batch > 1 and found.shared:
+            raise SamplesMixed
+        return found
 
     def gradient_points(self) -> GradientPoints:
         """Evaluates gradients at any point. Raises SamplesMixed where the graph mixes the samples of the batch."""

@@ -39,13 +39,18 @@ def explain_per_sample(task: ExplainTask, method: Method, explain: Explain) -> A
     Raises CostError where the latter would run the model on more samples than the current scope allows.
     """
     scores = Scores(task)
+    parts, agree = [], True
     try:
-        parts = [
-            SampleGroup([row], explain(*select_samples(task, method, scores, [row]))) for row in range(scores.batch)
-        ]
+        for row in range(scores.batch):
+            own, how = select_samples(task, method, scores, [row])
+            found = explain(own, how)
+            # Some methods explain another value, such as a margin.
+            explained = found.explained if found.quantity == scores.quantity else Scores(own).explained
+            agree = agree and scores_agree(scores, [row], explained)
+            parts.append(SampleGroup([row], found))
     except Error:  # The model may accept only one batch size.
-        parts = []
-    if parts and all(scores_agree(scores, part.rows, part.result.explained) for part in parts):
+        agree = False
+    if agree:
         return combine(task, scores, parts)
     del parts
     _check_samples(method, scores.batch)

@@ -36,6 +36,11 @@ class PlayerSet:
     count: int
     padding: dict[str, Array] = field(default_factory=dict)
 
+    @property
+    def shared(self) -> bool:
+        """Whether the samples share an input."""
+        return any(self._batch_axis(name) is None for name in self.players)
+
     def coalitions(self, count: int, present: Callable[[range], Array]) -> Array:
         """Returns an array [count, batch]: scores where only the `present` players keep their own cells.
 
