@@ -23,7 +23,7 @@ from lstm_explain.explanation import Explanation, Explanations, from_bits
 from lstm_explain.footprint import Footprint
 from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
-from lstm_explain.grouping import NO_GROUPS, Grouping, Groups
+from lstm_explain.grouping import NO_GROUPS, Grouping, Groups, InputGroups
 from lstm_explain.inputs import Inputs, TensorSpec, Tokenizer, check_inputs, described, with_ids, word_numbers
 from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.labels import Labels
@@ -291,7 +291,10 @@ class Model:
     ) -> Grouping:
         """Returns the groups of every input; none where the caller asks for none. inputs: as given."""
         if not isinstance(groups, Groups):
-            return groups or NO_GROUPS
+            found = groups or NO_GROUPS
+            if not isinstance(found, Mapping) or not all(isinstance(one, InputGroups) for one in found.values()):
+                raise InputError(f"groups is {groups!r}, expected Groups, such as Groups(window=24)", field="groups")
+            return found
         words = words_of(word_numbers(inputs, self.tokenizers), tokens) if groups.words else {}
         return find_groups(groups, checked, self.axes, self.labels, words)
 

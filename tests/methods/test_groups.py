@@ -246,6 +246,12 @@ def test_the_first_cut_is_the_best_of_all() -> None:
         (lx.Groups(features={"a": ["rain"]}), "input 'x' has no feature 'rain', expected a position below 3"),
         (lx.Groups(features={"y": {"a": [0]}}), "there is no input 'y', only x"),
         (lx.Groups(features=True), "the model has no feature groups"),
+        (lx.Groups(features={1: [0]}), "needs a name and a list of features"),
+        (lx.Groups(features={"a": 0}), "needs a name and a list of features"),
+        (lx.Groups(change_points=3), "change_points is 3, expected ChangePoints"),
+        (lx.Groups(change_points=lx.ChangePoints(2, "a")), "penalty is 'a'"),
+        ("window=2", "groups is 'window=2', expected Groups"),
+        ({"window": 2}, "expected Groups"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

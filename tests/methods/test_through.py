@@ -147,6 +147,8 @@ def test_all_units_of_a_view_are_no_condition(options: dict[str, Any]) -> None:
         ({"nowhere": [0]}, lx.LRP(), "no value 'nowhere'"),
         ({"layer0.cell": []}, lx.LRP(), "expected whole numbers"),
         ({"layer0.cell": [0.5]}, lx.LRP(), "expected whole numbers"),
+        ({"x": [0]}, lx.LRP(), "'x' is an input"),
+        (["layer0.cell"], lx.LRP(), "expected a dict from the name of a value to units"),
         ({"layer0.cell": [0]}, lx.Gradient(), "only LRP passes relevance"),
         ({"layer0.cell": [0]}, lx.Occlusion(), "occlusion does not pass relevance through units"),
     ],

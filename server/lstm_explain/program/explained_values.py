@@ -48,6 +48,8 @@ class ExplainedValues:
             if name not in self._values and name not in self._views:
                 raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
         for name, _ in through:
+            if name in self._graph.inputs:
+                raise InputError(f"through: {name!r} is an input, expected a value inside the model", field="through")
             if not method.propagates:
                 problem = f"through: {method.name} does not pass relevance through units; lrp and gradients do"
                 raise MethodError(problem, field="through")

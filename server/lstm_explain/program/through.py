@@ -143,6 +143,8 @@ class ThroughRecurrent(RecurrentBackward):
 
 def as_through(given: Mapping[str, Sequence[int]]) -> Through:
     """Returns the units by value or view, checked. Raises InputError."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"through is {given!r}, expected a dict from the name of a value to units", field="through")
     found = []
     for name, units in given.items():
         numbers = np.asarray(units)

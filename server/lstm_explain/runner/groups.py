@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import InputError
-from lstm_explain.grouping import PADDING, Grouping, Groups, InputGroups
+from lstm_explain.grouping import PADDING, ChangePoints, Grouping, Groups, InputGroups
 from lstm_explain.labels import Labels
-from lstm_explain.methods.parameters import is_whole
+from lstm_explain.methods.parameters import is_number, is_whole
 from lstm_explain.program.axes import Axes
 from lstm_explain.runner.change_points import change_points
 
@@ -69,10 +68,12 @@ def _check(groups: Groups, inputs: Mapping[str, Array], words: Mapping[str, Word
         raise _error(f"words are those of text, but no input came as text: {', '.join(inputs)}", "words")
     if cuts is None:
         return
+    if not isinstance(cuts, ChangePoints):
+        raise _error(f"change_points is {cuts!r}, expected ChangePoints", "change_points")
     if not is_whole(cuts.segments) or cuts.segments < 1:
         problem = f"segments is {cuts.segments!r}, expected a whole number of at least 1"
         raise _error(problem, "change_points.segments")
-    if cuts.penalty is not None and not (math.isfinite(cuts.penalty) and cuts.penalty >= 0):
+    if cuts.penalty is not None and not (is_number(cuts.penalty) and cuts.penalty >= 0):
         raise _error(f"penalty is {cuts.penalty!r}, expected a number of at least 0", "change_points.penalty")
 
 
@@ -161,7 +162,7 @@ def positions_of(
     used: dict[int, str] = {}
     found: dict[str, list[int]] = {}
     for group, features in groups.items():
-        if not group or isinstance(features, str) or not features:
+        if not group or not isinstance(group, str) or not _is_list(features) or not len(features):
             raise _error(f"group {group!r} of input {name!r} needs a name and a list of features", "features")
         for feature in features:
             position = _position(feature, count, names, name)
@@ -171,6 +172,10 @@ def positions_of(
             used[position] = group
             found.setdefault(group, []).append(position)
     return found
+
+
+def _is_list(features: object) -> bool:
+    return isinstance(features, (Sequence, np.ndarray)) and not isinstance(features, str)
 
 
 def _position(feature: str | int, count: int, names: Sequence[str], name: str) -> int:
