@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from lstm_explain.errors import InputError
-from lstm_explain.methods.parameters import is_number
 
 Quantity = Literal["probability", "explained"]
 Sign = Literal[">", ">=", "<", "<="]
@@ -45,7 +46,7 @@ class Threshold:
     def __post_init__(self) -> None:
         if self.quantity not in get_args(Quantity) or self.sign not in get_args(Sign):
             raise _wrong(f"{self.quantity!r} {self.sign!r}")
-        if not isinstance(self.reference, tuple) or not all(map(is_number, (self.number, *self.reference))):
+        if not isinstance(self.reference, tuple) or not all(map(_is_finite, (self.number, *self.reference))):
             raise InputError(
                 f"condition: {self!r}, expected finite numbers, the reference a tuple of them", field=FIELD
             )
@@ -144,6 +145,10 @@ def class_positions(clause: PredictedClass, names: Sequence[str], count: int) ->
             raise InputError(f"condition: there is no class {one!r}, {known}", field=FIELD)
         found.add(at % count)
     return found
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _wrong(given: str) -> InputError:

@@ -195,8 +195,8 @@ def test_bounds_are_kept_and_said(model: lx.Model) -> None:
 def test_what_cannot_turn_is_refused(model: lx.Model) -> None:
     with pytest.raises(lx.MethodError, match="expected a single one"):
         model.explain({"x": X}, "counterfactual", target=lx.Target(index=0, contrast=1))
-    with pytest.raises(lx.MethodError, match="expected a single one"):  # a path
-        per_step = lx.load(models.steps().model)
+    per_step = lx.load(models.steps().model)
+    with pytest.raises(lx.MethodError, match="expected a single one"):
         per_step.explain({"x": X}, lx.Counterfactual(threshold=1.0), target="path_score")
     forecast = lx.load(Path("models/discharge"))
     (name, spec), *_ = forecast.inputs.items()
