@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain import footprint
 from lstm_explain.cancellation import Deferred
 from lstm_explain.growth_law import law_of
+from lstm_explain.kernels.compilation import NotCompiled
+from lstm_explain.operators import lstm_cell
 from lstm_explain.repository.request_limits import Limits, estimate
 from lstm_explain.runner.scores import LONG
 from tests.memory_models import MODELS
@@ -96,6 +100,28 @@ def test_a_request_with_quadratic_memory_is_refused_in_advance() -> None:
                 Limits(bytes_estimate=500 << 20).check(model, x, method)
     short = {"x": np.zeros((1, 1000, 16), np.float32)}
     Limits(bytes_estimate=500 << 20).check(model, short, lx.LRP())
+
+
+def test_the_estimate_covers_numpy_until_kernels_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any) -> None:
+        raise NotCompiled
+
+    model, method = lx.load(MODELS["lstm"]()), lx.LRP()
+    x, target = inputs_of(model, 8, 300), lx.Target(index=0)
+    due = estimate(lx.load(MODELS["lstm"]()), x, method)
+    with monkeypatch.context() as uncompiled:
+        uncompiled.setattr(lstm_cell, "in_threads", missing)
+        uncompiled.setattr(footprint, "was_without", lambda since: True)
+        uncompiled.setattr(footprint, "SECONDS_BETWEEN_MEASUREMENTS", 0.0)
+        estimated = estimate(model, x, method)
+        tracemalloc.start()
+        model.explain(x, method, target)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak / FACTOR <= estimated <= 3 * peak
+        assert not model.footprint.knows(method)
+    assert estimate(model, x, method) == due
+    assert model.footprint.knows(method)
 
 
 def test_brief_checks_do_not_measure_the_model() -> None:

@@ -9,7 +9,9 @@ for other extents.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from lstm_explain.errors import InputError
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.growth_law import Law, law_of, total
 from lstm_explain.inputs import TensorSpec, probe_inputs
+from lstm_explain.kernels.compilation import was_without
 from lstm_explain.methods import Method
 from lstm_explain.operators import TABLE, Kind, Trait
 from lstm_explain.operators.tape import Tape
@@ -52,6 +55,10 @@ TEMPORARY = {
 }
 TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}
 OF_LOOPS = 1.0  # the same for a loop whose iterations run at once, in units of what these save
+# The same for a recurrent node whose kernels are not compiled yet, in units of its hidden states' size. Measured: 30 to 54
+# for LSTM and GRU under LRP.
+WITHOUT_KERNELS = 50.0
+SECONDS_BETWEEN_MEASUREMENTS = 10.0  # of a model whose kernels are not compiled yet
 SECONDS_BETWEEN_CHECKS = 0.05  # while another request measures the model
 MAX_CACHED = 4096  # estimates, by extents
 
@@ -88,7 +95,7 @@ class Holdings:
 
 def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mapping[str, Array], double: bool) -> Sizes:
     """Returns the bytes that an explanation holds when it is done."""
-    program = engine.program(head, method)
+    program, since = engine.program(head, method), time.time_ns()
     done = program.forward(in_float64(inputs) if double else inputs)
     # One backward pass serves all samples: which of them is explained does not change what is kept.
     back = walked_back(program, done, select(Target(), done.values[output], output))
@@ -98,7 +105,7 @@ def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mappi
     holdings.add("kept", done)
     for name, message in back.messages.items():
         holdings.add(f"message {name}", [message.relevance, message.density, message.amount])
-    passing = {}
+    passing, without = {}, was_without(since)
     for backward_node in program.plan.backward_nodes:
         arrived = [m for name in backward_node.carrying if (m := back.messages.get(name)) is not None]
         sizes = [a.nbytes for m in arrived for a in (m.relevance, m.density) if a is not None]
@@ -106,6 +113,8 @@ def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mappi
         record = done.tapes.get(backward_node.node.name)
         at_once = isinstance(record, Iterations) and isinstance(record.given, Stacked)
         inside = OF_LOOPS * bytes_of(record) if at_once else 0.0
+        if without and isinstance(record, list):  # its directions run one after the other
+            inside = WITHOUT_KERNELS * max(tape.hidden.nbytes for tape in record)
         passing[f"passing {backward_node.node.name}"] = int(times * sum(sizes) + inside)
     return holdings.sizes | passing
 
@@ -199,6 +208,8 @@ class Footprint:
         self._lock = threading.Lock()
         self._estimates: dict[object, Estimate | None] = {}
         self._cache: dict[tuple[object, tuple[int, ...]], tuple[float, float] | None] = {}
+        # What was measured without compiled kernels, which take less, and when it is to be measured again.
+        self._again: dict[object, float] = {}
 
     def of(self, inputs: Mapping[str, Array], method: Method | None) -> tuple[float, float] | None:
         """Returns the bytes that one pass over these inputs takes, and how many of them its arrays keep; None where it
@@ -209,7 +220,7 @@ class Footprint:
         kind = _memory_class(method)
         extents = self._extents(inputs)
         key = (kind, extents)
-        if key not in self._cache:
+        if key not in self._cache or kind in self._again:
             if len(self._cache) >= MAX_CACHED:
                 self._cache.clear()
             self._cache[key] = self._bytes(self._estimate(kind, method), extents)
@@ -217,7 +228,11 @@ class Footprint:
 
     def knows(self, method: Method | None) -> bool:
         """Returns whether `of` can answer for this method without measuring the model."""
-        return _memory_class(method) in self._estimates
+        kind = _memory_class(method)
+        return kind in self._estimates and not self._is_outdated(kind)
+
+    def _is_outdated(self, kind: object) -> bool:
+        return time.monotonic() >= self._again.get(kind, math.inf)
 
     def _extents(self, inputs: Mapping[str, Array]) -> tuple[int, ...]:
         found = dict.fromkeys(self._symbols, 1)
@@ -241,9 +256,13 @@ class Footprint:
         while not self._lock.acquire(timeout=SECONDS_BETWEEN_CHECKS):  # another request measures the model
             checkpoint()
         try:
-            if kind not in self._estimates:
+            if kind not in self._estimates or self._is_outdated(kind):
+                since = time.time_ns()
                 with np.errstate(all="ignore"):
                     self._estimates[kind] = self._measure(method)
+                self._again.pop(kind, None)
+                if was_without(since):
+                    self._again[kind] = time.monotonic() + SECONDS_BETWEEN_MEASUREMENTS
             return self._estimates[kind]
         finally:
             self._lock.release()
