@@ -19,7 +19,7 @@ from lstm_explain.kernels import cache_folder
 from lstm_explain.kernels.compilation import NotCompiled
 from lstm_explain.methods import METHODS
 from lstm_explain.operators import gru_cell, lstm_cell, rnn_cell
-from lstm_explain.program.inner_relevance import VIEWS
+from lstm_explain.program.lstm_walk import VIEWS
 from lstm_explain_client import Client
 from tests.builders import recurrent_model
 from tests.compiled.test_compiled_cells import CELLS, GRID, rules_of
