@@ -135,6 +135,8 @@ def compiled() -> int:
 
 def _compile_what_is_asked() -> None:
     os.nice(NICENESS)
+    with suppress(OSError):  # Linux only: where memory runs out, this process ends before one that answers
+        Path("/proc/self/oom_score_adj").write_text("1000")
     messages: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read_all, args=(messages,), name="messages", daemon=True).start()
     with ExitStack() as stack:
