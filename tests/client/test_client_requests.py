@@ -23,6 +23,7 @@ from lstm_explain_client import (
     Flat,
     Gamma,
     Gradient,
+    Groups,
     IntegratedGradients,
     InvalidRequest,
     Request,
@@ -37,6 +38,7 @@ from lstm_explain_client import (
 )
 from lstm_explain_client.connection import PUBLISHED, TLS, Connection
 from lstm_explain_client.target import from_wire_target
+from lstm_explain_client.wire_groups import to_wire_groups
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 
@@ -274,3 +276,18 @@ def test_a_token_goes_where_the_caller_says():
 def test_mutual_tls_needs_both_halves():
     with pytest.raises(ValueError, match="both"):
         TLS(certificate=b"pem")
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ("window=3", "mapping"),
+        (Groups(window=3, features=["rain"]), "expected a dict from the name of a group to its features"),
+        (Groups(change_points=3), "segments"),
+        (Groups(features={"wet": 5}), "not iterable"),
+    ],
+)
+def test_groups_of_the_wrong_type_are_refused(groups: object, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        to_wire_groups(groups)
+    assert refused.value.field.startswith("groups")

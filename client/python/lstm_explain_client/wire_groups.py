@@ -29,7 +29,9 @@ def to_wire_groups(groups: Groups | Mapping[str, Any] | None) -> explanation_pb2
                 message.change_points.penalty = given.change_points.penalty
         if isinstance(given.features, Mapping):
             message.features.extend(_features(given.features))
-    except (TypeError, ValueError) as error:
+        elif not isinstance(given.features, bool):
+            raise TypeError(f"features is {given.features!r}, expected a dict from the name of a group to its features")
+    except (TypeError, ValueError, AttributeError) as error:
         raise InvalidRequest(f"groups: {error}", field="groups") from error
     chosen = [given.window is not None, given.words, given.change_points is not None]
     if sum(chosen) > 1:  # the message would hold the last of them alone
