@@ -55,8 +55,8 @@ TEMPORARY = {
 }
 TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}
 OF_LOOPS = 1.0  # the same for a loop whose iterations run at once, in units of what these save
-# The same for a recurrent node whose kernels are not compiled yet, in units of its hidden states' size. Measured: 30 to 54
-# for LSTM and GRU under LRP.
+# The same for a recurrent node whose kernels are not compiled yet, in units of its hidden states' size. Measured: 30 to
+# 54 for an LSTM.
 WITHOUT_KERNELS = 50.0
 SECONDS_BETWEEN_MEASUREMENTS = 10.0  # of a model whose kernels are not compiled yet
 SECONDS_BETWEEN_CHECKS = 0.05  # while another request measures the model

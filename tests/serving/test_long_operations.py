@@ -273,8 +273,8 @@ async def test_the_client_for_asyncio_starts_and_waits(keeping: Keeping) -> None
 
 
 def test_the_command_line_shows_and_ends_operations(keeping: Keeping) -> None:
-    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
-        called = command("operations", *arguments, "--address", keeping.server.address, "--json")
+    def ask(*arguments: str, form: tuple[str, ...] = ("--json",)) -> subprocess.CompletedProcess[str]:
+        called = command("operations", *arguments, "--address", keeping.server.address, *form)
         environment = {**os.environ, "LSTM_EXPLAIN_TOKEN": BOB}
         return subprocess.run(called, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
@@ -286,6 +286,7 @@ def test_the_command_line_shows_and_ends_operations(keeping: Keeping) -> None:
     failed = ask(failing.name, "--wait")
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["problem"] in failed.stderr
+    assert json.loads(failed.stdout)["problem"] in ask(form=()).stdout
     listed = [json.loads(line)["name"] for line in ask().stdout.splitlines()]
     assert failing.name in listed
     assert endless.name not in listed

@@ -153,7 +153,7 @@ type Operation struct {
 	EndedMs int64 `protobuf:"varint,9,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
 	// When it will be removed. 0 until it has ended.
 	ExpiresMs int64 `protobuf:"varint,10,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
-	// Set once it has ended, except in lists.
+	// Set once it has ended; in lists, only where that is an error.
 	//
 	// Types that are valid to be assigned to Result:
 	//

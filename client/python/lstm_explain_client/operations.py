@@ -93,7 +93,7 @@ class OperationStatus:
 
     @property
     def problem(self) -> str:
-        """Why there is no result, as a sentence; empty where it has one, has not ended, or was listed."""
+        """Why there is no result, as a sentence; empty where it has one or has not ended."""
         return self._message.error.message
 
     @property

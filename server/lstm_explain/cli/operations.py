@@ -27,7 +27,7 @@ def operations(
         Path | None, typer.Option(metavar="FILE.pem", help="Use TLS, with this certificate authority.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the operation has ended.")] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="End the operation.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the operation, and wait until it has ended.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Remove the operation and its result.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +71,9 @@ def _line(operation: Operation) -> str:
     progress = "" if operation.progress is None else f"  {operation.progress[0]:,} of {operation.progress[1]:,}"
     attempts = f"  attempt {operation.attempts}" if operation.attempts > 1 else ""
     named = f"{operation.model} version {operation.version}"
-    return f"{operation.name}  {operation.created:%Y-%m-%d %H:%M:%S}  {operation.state:<9}  {named}{progress}{attempts}"
+    problem = f"  {operation.problem}" if operation.state == "failed" else ""
+    when = f"{operation.created:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{operation.name}  {when}  {operation.state:<9}  {named}{progress}{attempts}{problem}"
 
 
 def _as_json(operation: Operation) -> dict[str, Any]:

@@ -1725,13 +1725,13 @@ pub struct Operation {
     /// When it will be removed. 0 until it has ended.
     #[prost(int64, tag = "10")]
     pub expires_ms: i64,
-    /// Set once it has ended, except in lists.
+    /// Set once it has ended; in lists, only where that is an error.
     #[prost(oneof = "operation::Result", tags = "11, 12, 13")]
     pub result: ::core::option::Option<operation::Result>,
 }
 /// Nested message and enum types in `Operation`.
 pub mod operation {
-    /// Set once it has ended, except in lists.
+    /// Set once it has ended; in lists, only where that is an error.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Result {
         #[prost(message, tag = "11")]

@@ -69,7 +69,7 @@ export interface Operation {
   endedMs: bigint;
   /** When it will be removed. 0 until it has ended. */
   expiresMs: bigint;
-  /** Set once it has ended, except in lists. */
+  /** Set once it has ended; in lists, only where that is an error. */
   result: { $case: "error"; value: ItemError } | { $case: "response"; value: ExplainResponse } | {
     $case: "batch";
     value: BatchSummary;
