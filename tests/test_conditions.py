@@ -18,6 +18,15 @@ NAMES = ("bad", "fair", "good")
 X = np.random.default_rng(3).standard_normal((6, 7, 4)).astype(np.float32) * 3
 
 
+# If reading one of these took other than linear time, it would not end.
+LONG = (
+    "change > 1 from " + "11, " * 5000 + "x",
+    "explained > " + "1" * 1_000_000 + "x",
+    "explained" + " " * 1_000_000 + "x",
+    "explained and " * 20_000,
+)
+
+
 @pytest.fixture(scope="module")
 def model() -> lx.Model:
     model = lx.load(lstm())
@@ -74,6 +83,18 @@ def test_other_words_are_refused_with_what_is_expected(text: str) -> None:
         parse_condition(text)
     assert refused.value.field == "condition"
     assert repr(text.strip()) in str(refused.value)
+
+
+@pytest.mark.parametrize("text", LONG, ids=lambda text: text[:20])
+def test_long_texts_are_refused_at_once_and_in_short(text: str) -> None:
+    with pytest.raises(lx.InputError, match="expected conditions such as") as refused:
+        parse_condition(text)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_class_of_many_digits_is_a_name(model: lx.Model) -> None:
+    with pytest.raises(lx.InputError, match="there is no class"):
+        model.explain({"x": X}, condition="class is " + "1" * 5000)
 
 
 def conditions(logits: np.ndarray) -> dict[str, tuple[np.ndarray, Any]]:

@@ -15,14 +15,16 @@ from lstm_explain.errors import InputError
 Quantity = Literal["probability", "explained"]
 Sign = Literal[">", ">=", "<", "<="]
 FIELD = "condition"
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+LONGEST_SHOWN = 200  # characters of a text that an error repeats
+# Callers write these texts: every expression matches in one way only, or a short text could take hours.
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _THRESHOLD = re.compile(
-    rf"(?P<change>change(?:\s+of)?\s*)?(?P<quantity>{'|'.join(get_args(Quantity))})?\s*(?P<sign>[<>]=?)\s*"
-    rf"(?P<number>{_NUMBER})(?:\s+from\s+(?P<reference>{_NUMBER}(?:\s*,\s*{_NUMBER})*))?"
+    rf"(?P<change>change(?: of)? ?)?(?P<quantity>{'|'.join(get_args(Quantity))})? ?(?P<sign>[<>]=?) ?"
+    rf"(?P<number>{_NUMBER})(?: from (?P<reference>{_NUMBER}(?: ?, ?{_NUMBER})*))?"
 )
-_CLASS = re.compile(r"class\s+is\s+(?P<negated>not\s+)?(?P<names>.+)")
+_CLASS = re.compile(r"class is (?P<negated>not )?(?P<names>.+)")
 # A class may be called "rock and roll": `and` separates only where a clause follows.
-_AND = re.compile(r"\s+and\s+(?=(?:probability|explained|change)\b[^=]*[<>]|class\s+is\s)")
+_AND = re.compile(r" and (?=(?:probability|explained|change)\b[^<=>]{0,20}[<>]|class is )")
 EXPECTED = (
     "expected conditions such as 'probability > 0.8', 'explained <= -1.5', 'class is positive', "
     "'class is not 0 or 2' or 'change > 5 from 12.5', joined by 'and'"
@@ -98,9 +100,8 @@ def parse_condition(text: str) -> Condition | None:
     is 0 or 2`, `class is not negative` (the predicted class, by name or position), `change > 5 from 12.5` and `change
     of probability > 0.1 from 0.4, 0.7` (the magnitude of the change from a number, or from one per sample).
     """
-    if not text.strip():
-        return None
-    return Condition(tuple(_clause(part.strip()) for part in _AND.split(text.strip())))
+    words = " ".join(text.split())
+    return Condition(tuple(map(_clause, _AND.split(words)))) if words else None
 
 
 def as_condition(given: Condition | Clause | str | None) -> Condition | None:
@@ -116,7 +117,7 @@ def as_condition(given: Condition | Clause | str | None) -> Condition | None:
 
 def _clause(text: str) -> Clause:
     if found := _CLASS.fullmatch(text):
-        names = [_name(one) for one in re.split(r"\s+or\s+|\s*,\s*", found["names"].strip())]
+        names = [_name(one) for one in re.split(r" or | ?, ?", found["names"])]
         if not all(str(name) for name in names):
             raise _wrong(repr(text))
         return PredictedClass(tuple(names), bool(found["negated"]))
@@ -125,12 +126,12 @@ def _clause(text: str) -> Clause:
         raise _wrong(repr(text))
     if found["quantity"] is None and not found["change"]:
         raise _wrong(repr(text))
-    reference = tuple(float(one) for one in re.split(r"\s*,\s*", found["reference"] or "") if one)
+    reference = tuple(float(one) for one in (found["reference"] or "").split(",") if one)
     return Threshold(found["quantity"] or "explained", found["sign"], float(found["number"]), reference)  # type: ignore[arg-type]
 
 
 def _name(text: str) -> str | int:
-    return int(text) if re.fullmatch(r"-?\d+", text) else text.strip("\"'")
+    return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text.strip("\"'")
 
 
 def class_positions(clause: PredictedClass, names: Sequence[str], count: int) -> set[int]:
@@ -142,7 +143,7 @@ def class_positions(clause: PredictedClass, names: Sequence[str], count: int) ->
         at = one if isinstance(one, int) else names.index(one) if one in names else None
         if at is None or not -count <= at < count:
             known = f"there are {', '.join(names)}" if names else f"there are {count}, without names"
-            raise InputError(f"condition: there is no class {one!r}, {known}", field=FIELD)
+            raise InputError(f"condition: there is no class {repr(one)[:LONGEST_SHOWN]}, {known}", field=FIELD)
         found.add(at % count)
     return found
 
@@ -152,4 +153,4 @@ def _is_finite(value: object) -> bool:
 
 
 def _wrong(given: str) -> InputError:
-    return InputError(f"condition is {given}, {EXPECTED}", field=FIELD)
+    return InputError(f"condition is {given[:LONGEST_SHOWN]}, {EXPECTED}", field=FIELD)

@@ -115,7 +115,7 @@ class Prediction:
         if index is not None and (measure is None or measure.kind in PROBABILITIES):
             position = index[sample].tolist()
             named = position and position[-1] < len(self._names) and all(at == 0 for at in position[:-1])
-            what = f'"{self._names[position[-1]]}"' if named else f"{what}{position}"
+            what = f'"{self._names[position[-1]]}"' if named else f"{what}{position or ''}"
         return f"{value:.4g} of {what}"
 
     @cached_property
