@@ -183,14 +183,19 @@ class Search:
             if not len(at_work):
                 return removed, margin, back, np.asarray((removed & np.isneginf(back)).any(axis=1))
             columns = {sample: np.flatnonzero(removed[sample]) for sample in at_work.tolist()}
-            trials = np.repeat(removed[None], max(map(len, columns.values())), axis=0)
-            for sample, players in columns.items():
-                trials[np.arange(len(players)), sample, players] = False
-                left[sample] -= len(players)
-            margins = self._margins(len(trials), lambda ids, trials=trials: trials[ids.start : ids.stop])  # type: ignore[misc]
+
+            def without_one(ids: range, columns: dict[int, Array] = columns) -> Array:
+                trials = np.repeat(removed[None], len(ids), axis=0)
+                for sample, players in columns.items():
+                    back_now = players[ids.start : ids.stop]
+                    trials[np.arange(len(back_now)), sample, back_now] = False
+                return trials
+
+            margins = self._margins(max(map(len, columns.values())), without_one)
             again = []
             for sample, players in columns.items():
                 own = margins[: len(players), sample]
+                left[sample] -= len(players)
                 back[sample, players] = own
                 self._runs[sample] += len(players)
                 if own.min() < 0:
