@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.repository.group_notation import groups_from_text
 from lstm_explain.runner.change_points import change_points
 from tests.builders import recurrent_model
 from tests.serving.models import words, write_version
@@ -260,6 +261,12 @@ def test_groups_that_make_no_sense_are_refused(made: Any, groups: lx.Groups, sai
     with pytest.raises(lx.InputError, match=said) as refused:
         model.explain(feeds, groups=groups)
     assert refused.value.field.startswith("groups")
+
+
+@pytest.mark.parametrize("text", ["window=3; window=5", "features.a=0; features", "features.a=0; features.a=1"])
+def test_what_is_given_twice_in_words_is_refused(text: str) -> None:
+    with pytest.raises(lx.InputError, match="is given twice"):
+        groups_from_text(text)
 
 
 def test_players_are_no_groups_without_groups(made: Any) -> None:

@@ -19,8 +19,12 @@ def groups_from_text(text: str) -> Groups:
     `features` for the groups of the model, and `features.NAME=FIRST,SECOND` for a group of features.
     """
     fields: dict[str, Any] = {}
+    given: set[str] = set()
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key in given or key in fields:
+            raise InputError(f"groups: {key} is given twice in {text!r}", field="groups")
+        given.add(key)
         if key == "window" and value:
             fields["window"] = parse_value(value)
         elif key == "words" and not equals:

@@ -95,7 +95,8 @@ def _steps(groups: Groups, name: str, array: Array, axes: Axes, words: Mapping[s
     steps = 1 if axes.time is None else array.shape[axes.time]
     rows = 1 if axes.batch is None else array.shape[axes.batch]
     if axes.time is not None and groups.window:
-        return _cut([list(range(0, steps, groups.window))] * rows, steps)
+        one = _cut([list(range(0, steps, groups.window))], steps)
+        return _Parts(one.numbers.repeat(rows, axis=0), one.names * rows, one.bounds * rows)
     if groups.words and name in words:
         return _words(words[name])
     if axes.time is not None and groups.change_points is not None and array.dtype.kind == "f":
@@ -211,8 +212,11 @@ def _of_input(
     most = max(map(len, parts.names)) * len(labels)
     names = np.full((len(parts.names), most), "", object)
     steps = np.zeros((len(parts.names), most, 2), np.int64)
+    written: dict[tuple[str, ...], list[str]] = {}  # samples usually have the same parts
     for row, (own, bounds) in enumerate(zip(parts.names, parts.bounds, strict=True)):
-        whole = [", ".join(filter(None, (part, label))) or name for part in own for label in labels]
+        if (key := tuple(own)) not in written:
+            written[key] = [", ".join(filter(None, (part, label))) or name for part in own for label in labels]
+        whole = written[key]
         names[row, : len(whole)] = whole
         steps[row, : len(whole)] = np.repeat(np.array(bounds), len(labels), axis=0)
     numbers = _placed(parts.numbers, array.shape, axes) * len(labels)
