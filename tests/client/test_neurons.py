@@ -45,6 +45,16 @@ def test_units_are_counted_direction_by_direction(direction: Any, batch: int) ->
     assert len(e.neurons(value).plot(top=3).axes[0].get_yticklabels()) == 3
 
 
+@pytest.mark.parametrize("batch", [1, B])
+def test_a_single_sample_has_the_same_units_in_a_value_over_time(batch: int) -> None:
+    rng = np.random.default_rng(6)
+    built = recurrent_model(rng, D=2, H=H, head="mean", batch_first=True)
+    (over_time,) = (node.output[0] for node in built.model.graph.node if node.op_type == "Squeeze")  # [T, B, H]
+    e = lx.load(built.model).explain(built.feeds(rng, T=T, B=batch), capture=[over_time])
+    assert e.captured[over_time].shape == (T, batch, H)
+    np.testing.assert_array_equal(e.neurons().relevance, e.captured[over_time].swapaxes(0, 1))
+
+
 def test_units_over_a_socket(running: Running, models_folder: Any) -> None:
     model = lx.load(models_folder / "bare.onnx")
     nodes = [node.name for node in model.report().nodes if node.op == "LSTM"]

@@ -82,6 +82,8 @@ def neurons(result: ExplainedBatch, name: str | None) -> Neurons:
     time = None if axes is None else axes.time
     if batch is None and count > 1:
         raise ValueError(f"where the samples lie in {name!r} is not known")
+    if batch is None and time is None and array.ndim > 1:
+        raise ValueError(f"where the time steps lie in {name!r} is not known")
     rows = array[None] if batch is None else np.moveaxis(array, batch, 0)
     if time is None:
         return Neurons(name, rows.reshape(count, 1, -1), result.explained)

@@ -51,7 +51,7 @@ class Shown(ExplainedBatch):
         table (`to_frame`) and a heatmap over time (`plot`).
 
         name: by default the only one. Raises KeyError for a value that was not captured, and ValueError where there is
-        not exactly one, or where it is not known where the samples lie in it.
+        not exactly one, or where it is not known where the samples or the time steps lie in it.
         """
         from lstm_explain_client import neurons
 

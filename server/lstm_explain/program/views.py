@@ -34,8 +34,8 @@ def captured_axes(
         return Axes(0 if cell.batch_first else 1, None)
     if layout is not None:
         batch = layout.axis if layout.inner == 1 else None
-    else:
-        batch = 0 if shape and shape[0] == 1 else None
+    else:  # a single sample
+        batch = 0 if shape[:1] == (1,) else 1 if len(shape) == 3 and shape[1] == 1 else None
     return Axes(batch, 1 - batch if len(shape) == 3 and batch in (0, 1) else None)
 
 
