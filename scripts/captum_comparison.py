@@ -9,6 +9,7 @@ largest difference of an entry of the relevance, as a fraction of the largest en
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,15 @@ Array = npt.NDArray[Any]
 MODELS = Path(__file__).resolve().parent.parent / "models"
 BATCH, STEPS, FEW_STEPS = 3, 30, 6
 IG_STEPS, NOISY, ORDERS = 300, 4000, 200
+OUTPUTS = 3
 
 
 class Equal(torch.nn.Module):
     """The computation of a bundled regressor in torch: scales, LSTM, final state, linear layer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
-        w = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in onnx.load(path).graph.initializer}
+        w = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in model.graph.initializer}
         (W,), (R,), (B,) = w["lstm.W"], w["lstm.R"], w["lstm.B"]
         self.scale, self.factor = w.get("input_scale", torch.ones(())), w.get("output_scale", torch.ones(()))
         self.lstm = torch.nn.LSTM(W.shape[1], R.shape[1], batch_first=True)
@@ -52,9 +54,13 @@ class Equal(torch.nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch]: the output of [batch, time, features]."""
+        """[batch]: the first output of [batch, time, features]."""
+        return self.outputs(x)[:, 0]
+
+    def outputs(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, outputs]."""
         _, (final, _) = self.lstm(x / self.scale)
-        return ((final[0] @ self.weight.T + self.bias) * self.factor)[:, 0]
+        return (final[0] @ self.weight.T + self.bias) * self.factor
 
 
 def inputs(name: str, steps: int) -> Array:
@@ -126,9 +132,49 @@ def sampled(name: str) -> dict[str, float]:
     return found | {"smooth_grad": float((np.abs(mine - np.mean(means, axis=0)) / error).max())}
 
 
+def measures(name: str) -> dict[str, float]:
+    """Return the difference between our gradient times input and Captum's InputXGradient, by measure of the output of
+    the model with three outputs instead of one.
+    """
+    model = onnx.load(MODELS / name / "1" / "model.onnx")
+    weights = {t.name: t for t in model.graph.initializer}
+    rng = np.random.default_rng(8)
+    hidden = weights["output.weight"].dims[1]
+    weights["output.weight"].CopyFrom(_tensor("output.weight", rng.normal(0, 0.5, (OUTPUTS, hidden))))
+    if "output.bias" in weights:
+        weights["output.bias"].CopyFrom(_tensor("output.bias", rng.normal(0, 0.5, OUTPUTS)))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = OUTPUTS
+    ours, theirs, x = lx.load(model), Equal(model), inputs(name, STEPS)
+    (entry,), reference = ours.inputs, rng.normal(size=(BATCH, OUTPUTS)).astype(np.float32)
+    given = torch.from_numpy(reference)
+    wanted: dict[str, tuple[lx.Target, Callable[[torch.Tensor], torch.Tensor]]] = {
+        "mean_squared_error": (_of("mean_squared_error", reference), lambda y: ((y - given) ** 2).mean(1)),
+        "mean_absolute_error": (_of("mean_absolute_error", reference), lambda y: (y - given).abs().mean(1)),
+        "l1_norm": (_of("l1_norm"), lambda y: y.abs().sum(1)),
+        "l2_norm": (_of("l2_norm"), lambda y: y.norm(dim=1)),
+        "log_probability": (_of("log_probability", index=1), lambda y: y.log_softmax(1)[:, 1]),
+        "probability": (_of("probability", index=1), lambda y: y.softmax(1)[:, 1]),
+    }
+    found = {}
+    for kind, (target, expression) in wanted.items():
+        captums = attr.InputXGradient(lambda x, value=expression: value(theirs.outputs(x)))
+        their = captums.attribute(torch.from_numpy(x).requires_grad_()).detach().numpy()
+        mine = ours.explain({entry: x}, lx.GradientTimesInput(), target).relevance[entry]
+        found[kind] = float(np.abs(mine - their).max() / np.abs(their).max())
+    return found
+
+
+def _of(kind: str, reference: Array | None = None, index: int | None = None) -> lx.Target:
+    return lx.Target(index=index, measure=lx.Measure(kind, reference))
+
+
+def _tensor(name: str, array: Array) -> onnx.TensorProto:
+    return numpy_helper.from_array(array.astype(np.float32), name)
+
+
 def _both(name: str, steps: int) -> tuple[lx.Model, Equal, tuple[str, Array]]:
-    path = MODELS / name / "1" / "model.onnx"
-    ours, theirs, x = lx.load(path), Equal(path), inputs(name, steps)
+    model = onnx.load(MODELS / name / "1" / "model.onnx")
+    ours, theirs, x = lx.load(model), Equal(model), inputs(name, steps)
     entry, output = next(iter(ours.inputs)), next(iter(ours.outputs))
     np.testing.assert_allclose(
         theirs(torch.from_numpy(x)), ours.predict({entry: x})[output][:, 0], rtol=1e-4, atol=1e-5
@@ -143,7 +189,12 @@ def _unusual(method: lx.Method) -> list[str]:
 
 def main() -> None:
     names = ("discharge", "addition")
-    for title, measure, form in (("difference", compare, "{:.1e}"), ("standard errors", sampled, "{:.1f}")):
+    tables = (
+        ("difference", compare, "{:.1e}"),
+        ("gradient × input of a measure", measures, "{:.1e}"),
+        ("standard errors", sampled, "{:.1f}"),
+    )
+    for title, measure, form in tables:
         columns = {name: measure(name) for name in names}
         print(f"| {title} | {' | '.join(names)} |\n|---|---:|---:|")
         for label in columns[names[0]]:

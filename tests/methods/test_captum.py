@@ -29,6 +29,13 @@ def test_relevance_equals_captums(comparison: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["discharge", "addition"])
+def test_measures_of_the_output(comparison: Any, name: str) -> None:
+    found = comparison.measures(name)
+    assert len(found) == 6
+    assert max(found.values()) < 1e-4, found
+
+
+@pytest.mark.parametrize("name", ["discharge", "addition"])
 def test_sampled_relevance_is_within_its_error(comparison: Any, name: str) -> None:
     found = comparison.sampled(name)
     assert max(found.values()) < 5, found
