@@ -82,6 +82,8 @@ class OperationRunner:
             self._wake.clear()
             try:
                 if len(self._tasks) < self._most:
+                    now = time.monotonic()
+                    self._not_before = {name: then for name, then in self._not_before.items() if then > now}
                     for name in await asyncio.to_thread(self._store.pending):
                         await self._try(name)
                         if len(self._tasks) >= self._most:
@@ -92,7 +94,7 @@ class OperationRunner:
                 await asyncio.wait_for(self._wake.wait(), SECONDS_BETWEEN_SCANS)
 
     async def _try(self, name: str) -> None:
-        if name in self._calls or self._not_before.get(name, 0.0) > time.monotonic():
+        if name in self._calls or name in self._not_before:
             return
         claim = await asyncio.to_thread(self._store.claim, name)
         if claim is not None:
@@ -104,7 +106,6 @@ class OperationRunner:
     async def _run(self, claim: Claim) -> None:
         """Computes an operation and keeps how it ends. Nothing that goes wrong with it may end the process."""
         call = self._calls[claim.id] = PendingCall(None)
-        self._not_before.pop(claim.id, None)
         try:
             if claim.cancelled:
                 return await self._finish(claim, CANCELLED)
