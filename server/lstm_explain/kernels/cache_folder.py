@@ -72,8 +72,8 @@ def register() -> None:
 
 @cache
 def digest_of(path: Path) -> str:
-    """Returns the digest of all that the compiled code of this file depends on, except the processor, which Numba itself
-    tells apart.
+    """Returns the digest of all that the compiled code of this file depends on, except the processor, which Numba
+    itself tells apart.
     """
     digest = hashlib.sha256(_versions())
     for file in sorted(_with_imports(path)):
