@@ -33,12 +33,14 @@ def best_paths(scores: Array, transitions: Array | None) -> Labels:
         return labels
     batch, steps, count = scores.shape
     between, first, last = _parts(transitions, count)
+    into = np.ascontiguousarray(between.T)  # [to, from], whose rows NumPy searches fastest
     total, came_from = scores[:, 0] + first, np.zeros((steps, batch, count), np.int64)
     for step in range(1, steps):
         checkpoint()
-        each = total[:, :, None] + between
-        came_from[step] = each.argmax(axis=1)
-        total = each.max(axis=1) + scores[:, step]
+        for sample in range(batch):  # one at a time: labels x labels numbers are many
+            each = total[sample] + into
+            came_from[step, sample] = each.argmax(axis=1)
+            total[sample] = each.max(axis=1) + scores[sample, step]
     paths = np.empty((batch, steps), np.int64)
     paths[:, -1] = (total + last).argmax(axis=1)
     for step in range(steps - 1, 0, -1):
