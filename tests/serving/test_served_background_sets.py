@@ -170,6 +170,7 @@ def test_the_limit_on_samples_counts_draws(channel: grpc.Channel) -> None:
         method = message("occlusion", draws=draws)
         assert stub(channel).Explain(request("limited", method=method), timeout=60).relevance
     method = message("shapley_sampling", draws=6)
+    method.shapley_sampling.exact_players = 0
     problem = refused(channel, "limited", method).message
     assert "shapley_sampling would run the model on 504 samples, at most 200 are allowed" in problem
 

@@ -87,6 +87,7 @@ def answer_of(many: pb.ExplainResponse, number: int) -> pb.ExplainResponse:
         warnings=own.warnings,
         explained_quantity=own.explained_quantity,
         steps_used=own.steps_used,
+        captured_axes=many.captured_axes,
     )
 
 
