@@ -29,7 +29,7 @@ PIECES: tuple[tuple[str, Places], ...] = (
         "· its kernel",
         tuple(("lstm_explain.kernels.lstm_relevance", n) for n in ("relevance_all", "relevance_shared")),
     ),
-    ("answer object", (("lstm_explain.model", "explanation_of"),)),
+    ("answer object", (("lstm_explain.answers", "explanation_of"),)),
 )
 SHAPES = ((GRID[0], 30), (GRID[2], 100), (GRID[3], 100))
 PROFILED = ("lrp all", "lrp half")
