@@ -46,6 +46,11 @@ def test_an_alignment_is_the_best_path_that_ctc_reads_so(blank: int) -> None:
         np.testing.assert_array_equal(alignment(scores, list(labels), blank), best)
 
 
+def test_a_search_that_would_take_minutes_is_refused() -> None:
+    with pytest.raises(lx.TargetError, match="1 × 20000 steps with 500 × 500 transitions takes too long"):
+        best_paths(np.zeros((1, 20_000, 500)), np.zeros((500, 500)))
+
+
 @pytest.fixture(scope="module")
 def model() -> lx.Model:
     return lx.load(models.steps().model)

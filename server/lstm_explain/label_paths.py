@@ -20,19 +20,23 @@ Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 NO_LABEL = -1
 MOST_STATES = 1 << 27  # steps times states of an alignment, a byte each
+MOST_TRANSITIONS = 1 << 30  # samples times steps times pairs of labels, which take a second or two
 
 
 def best_paths(scores: Array, transitions: Array | None) -> Labels:
     """Returns for each sample the path of the highest sum of scores, [batch, steps].
 
     scores: [batch, steps, labels]. transitions: what a path gains from one label to the next, see Measure; with them
-    the path is that of Viterbi (Lafferty, McCallum and Pereira 2001 for conditional random fields).
+    the path is that of Viterbi (Lafferty, McCallum and Pereira 2001 for conditional random fields). Raises TargetError.
     """
     if transitions is None:
         labels: Labels = scores.argmax(axis=2)
         return labels
     batch, steps, count = scores.shape
     between, first, last = _parts(transitions, count)
+    if batch * steps * count**2 > MOST_TRANSITIONS:
+        problem = f"a path through {batch} × {steps} steps with {count} × {count} transitions takes too long"
+        raise TargetError(problem, field="target.measure.reference")
     into = np.ascontiguousarray(between.T)  # [to, from], whose rows NumPy searches fastest
     total, came_from = scores[:, 0] + first, np.zeros((steps, batch, count), np.int64)
     for step in range(1, steps):

@@ -266,8 +266,9 @@ class Explainer:
         )
         job.heavy = size > HEAVY or not served.model.steady
         job.most_bytes, job.most_samples, job.most_targets = limits.bytes_estimate, limits.samples, limits.targets
-        # A different set of captured values needs a new plan.
-        usual = served.model.steady and not request.capture and not request.through
+        # A different set of captured values needs a new plan; a measure needs a model, or the search for a path.
+        plain = not request.capture and not request.through and request.target.measure is None
+        usual = served.model.steady and plain
         job.short = usual and served.latency.seconds(request.method, job.units) < SHORT_RUN
         if not job.short or _waits(served):
             self._find_key(job, limits)
