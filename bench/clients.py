@@ -30,8 +30,8 @@ def run(console: Console, *, calls: int = 300, rounds: int = 3) -> list[dict[str
     for column in ("client", "p50, ms", "p99, ms"):
         table.add_column(column, justify="left" if column == "client" else "right")
     for row in rows:
-        told = (f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}") if "p50_ms" in row else (row["missing"], "")
-        table.add_row(row["client"], *told)
+        figures = (f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}") if "p50_ms" in row else (row["missing"], "")
+        table.add_row(row["client"], *figures)
     console.print(table)
     return rows
 

@@ -60,7 +60,7 @@ def run(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: floa
                     many = {name: method for name, method in MANY.items() if LONGEST.get(name, T) >= T}
                     row["many"] = _cells(pair, x, many, seconds)
                 rows.append(row)
-                console.print(f"[dim]{shape} T={T} batch={B}: lrp all {told(row['ratios']['lrp all'])}[/dim]")
+                console.print(f"[dim]{shape} T={T} batch={B}: lrp all {shown(row['ratios']['lrp all'])}[/dim]")
     console.print(_table(rows, "ratios", list(METHODS)))
     console.print(_table([row for row in rows if "many" in row], "many", list(MANY)))
     console.print(_means(rows, batches))
@@ -116,7 +116,7 @@ def _cells(
     return found
 
 
-def told(cell: Figures | None) -> str:
+def shown(cell: Figures | None) -> str:
     if cell is None:
         return "-"
     return cell.get("error") or f"{cell['median']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})"
@@ -128,7 +128,7 @@ def _table(rows: list[Figures], kind: str, methods: list[str]) -> Table:
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in rows:
         forward = next((f"{cell['theirs_ms']:.2f}" for cell in row[kind].values() if "error" not in cell), "-")
-        cells = (told(row[kind].get(method)) for method in methods)
+        cells = (shown(row[kind].get(method)) for method in methods)
         table.add_row(str(Shape(**row["model"])), str(row["T"]), str(row["batch"]), forward, *cells)
     return table
 

@@ -71,8 +71,8 @@ def _measure(setting: str) -> dict[str, Any]:
         for lock in Path(folder).glob("kernels/*/place-*.lock"):  # held by a process that still compiles
             with lock.open() as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-        told = [line for line in Path(folder, "log").read_text().splitlines() if "background" in line]
-    return {"ready_s": ready, "seconds": times, "told": [line.partition(": ")[2] for line in told]}
+        lines = [line for line in Path(folder, "log").read_text().splitlines() if "background" in line]
+    return {"ready_s": ready, "seconds": times, "log": [line.partition(": ")[2] for line in lines]}
 
 
 def _seconds(explain: Any, message: bytes, server: int) -> list[float]:
@@ -83,8 +83,9 @@ def _seconds(explain: Any, message: bytes, server: int) -> list[float]:
 
 
 def _processor(process: int) -> dict[int, float]:
-    """Return the processor time of a process and its children, in seconds, without those that compile."""
-    if b"lstm_explain.kernels.background" in Path(f"/proc/{process}/cmdline").read_bytes():
+    """Return the processor time of a process and its children, in seconds, without those that compile or have ended."""
+    command = Path(f"/proc/{process}/cmdline").read_bytes()  # empty where it has ended and its parent does not know yet
+    if not command or b"lstm_explain.kernels.background" in command:
         return {}
     used = sum(int(ticks) for ticks in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13])
     children = " ".join(file.read_text() for file in Path(f"/proc/{process}/task").glob("*/children"))

@@ -54,7 +54,7 @@ METHODS: dict[str, lx.Method] = {
     "gradient × input": lx.GradientTimesInput(),
 }
 PAIRS, ROUNDS, SECONDS = 4, 3, 0.12
-ALLOWED = 1.08  # slower by less is not told from noise
+ALLOWED = 1.08  # slower by less cannot be distinguished from noise
 
 
 @dataclass
@@ -171,8 +171,8 @@ def _tell(console: Console, revision: str, cases: list[Case]) -> None:
         table.add_row(case.name, *cells, f"[red]{change} slower[/red]" if case.slower else change)
     console.print(table)
     slower = [case.name for case in cases if case.slower]
-    told = f"slower beyond noise: {'; '.join(slower)}" if slower else "no case is slower beyond noise"
-    console.print(f"{told} (more than {ALLOWED - 1:.0%}, and every process)")
+    verdict = f"slower beyond noise: {'; '.join(slower)}" if slower else "no case is slower beyond noise"
+    console.print(f"{verdict} (more than {ALLOWED - 1:.0%}, and every process)")
 
 
 def _spread(found: list[float]) -> str:

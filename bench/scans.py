@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lstm_explain as lx
-from bench.engine import told
+from bench.engine import shown
 from bench.timing import ratio_of, rounds
 from tests.recurrent_kinds import CellBuilder, Form, Sizes, recurrent_kind
 
@@ -134,5 +134,5 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         forward = next((f"{cell['theirs_ms']:.1f}" for cell in row["ratios"].values() if "error" not in cell), "-")
         numbers = [f"{row[key]:.2f}" if key in row else "-" for key in ("load_s", "first_s")]
-        table.add_row(row["model"], str(row["T"]), *numbers, forward, *(told(row["ratios"][m]) for m in METHODS))
+        table.add_row(row["model"], str(row["T"]), *numbers, forward, *(shown(row["ratios"][m]) for m in METHODS))
     return table

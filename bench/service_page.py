@@ -52,7 +52,7 @@ def page(figures: dict[str, Any]) -> str:
     lines += ["", "| | answers | wrong | batching on ÷ off, 16 callers | Explain p50 ÷ (ModelInfer p50 + engine) |"]
     lines += ["|---|---|---|---|---|"]
     for work in figures["works"]:
-        batching, predict = (told(work["ratios"][name]) for name in ("batching", "predict"))
+        batching, predict = (shown(work["ratios"][name]) for name in ("batching", "predict"))
         lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {batching} | {predict} |")
     whole = [work for work in figures["works"] if "echo threads" in work["calls"]]
     beside = [_beside_the_echo(figures, work) for work in whole]
@@ -105,6 +105,6 @@ def _beside_the_echo(figures: dict[str, Any], work: dict[str, Any]) -> str:
     )
 
 
-def told(ratio: dict[str, float]) -> str:
+def shown(ratio: dict[str, float]) -> str:
     """Format the median and the quartiles."""
     return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"

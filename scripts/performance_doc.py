@@ -115,7 +115,7 @@ def many(figures: dict[str, Any]) -> str:
 def _ratio(cell: Row | None) -> str:
     if cell is None or "missing" in cell:
         return (cell or {}).get("missing", "")
-    return "fails" if "error" in cell else service_page.told(cell)
+    return "fails" if "error" in cell else service_page.shown(cell)
 
 
 def means(figures: dict[str, Any]) -> str:
@@ -151,8 +151,8 @@ def growth(figures: dict[str, Any]) -> str:
     rows = []
     for size, by_method in figures["scaling"]["exponents"].items():
         for method, fit in by_method.items():
-            told = ", ".join(f"{k}: {v:g}" for k, v in fit["milliseconds"].items())
-            rows.append([size, method, f"{fit['exponent']:.2f}", told])
+            parts = ", ".join(f"{k}: {v:g}" for k, v in fit["milliseconds"].items())
+            rows.append([size, method, f"{fit['exponent']:.2f}", parts])
     return _table(["size", "method", "exponent", "milliseconds"], rows)
 
 

@@ -22,7 +22,7 @@ class Meter:
 
     def __init__(self, report: Report) -> None:
         self.targets = 1
-        self._report, self._told = report, (0, 0)
+        self._report, self._reported = report, (0, 0)
         self._callers_state = flush_to_zero.state_of_thread()
         self._batch, self._runs = 1, 0.0  # samples of the whole call, and runs of one target on them
         self._done = self._total = 0.0  # runs on one sample
@@ -68,13 +68,13 @@ class Meter:
 
     def _tell(self) -> None:
         done = int(self._done / self._batch)
-        told = done, max(done, round(self._total / self._batch))
-        if told != self._told:
-            self._told = told
+        count = done, max(done, round(self._total / self._batch))
+        if count != self._reported:
+            self._reported = count
             ours = flush_to_zero.state_of_thread()
             flush_to_zero.restore(self._callers_state)
             try:
-                self._report(*told)
+                self._report(*count)
             finally:
                 flush_to_zero.restore(ours)
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from google.rpc import code_pb2
 
+from lstm_explain import durable_files
 from lstm_explain.serving.errors import NoSpace, OperationNotFound, OperationsFull, OverQuota
-from lstm_explain.serving.operations import files
 from lstm_explain.serving.operations import store as module
 from lstm_explain.serving.operations.claim import MAX_ATTEMPTS, Claim
 from lstm_explain.serving.operations.entry import Facts, Failure
@@ -134,7 +134,7 @@ def test_an_attempt_that_cannot_be_noted_leaves_the_operation_free(
     name = kept.add(facts(), REQUEST, free)
     claim = claimed(kept, name)
     with monkeypatch.context() as patched:
-        patched.setattr(files, "write", full)
+        patched.setattr(durable_files, "write_private", full)
         with pytest.raises(OSError, match="No space left"):
             claim.begin()
     claim = claimed(kept, name)
@@ -185,14 +185,14 @@ def test_a_full_disk_ends_an_operation_and_not_the_server(tmp_path: Path, monkey
     name = kept.add(facts(), REQUEST, free)
     claim = claimed(kept, name)
     assert claim.begin() is None
-    write = files.write
+    write = durable_files.write_private
 
     def full(path: Path, data: bytes, **options: Any) -> None:
         if len(data) > 1000 or path.name == module.FACTS:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, data, **options)
 
-    monkeypatch.setattr(files, "write", full)
+    monkeypatch.setattr(durable_files, "write_private", full)
     claim.finish(bytes(2000))
     end = kept.get(name, "ada").end
     assert end is not None

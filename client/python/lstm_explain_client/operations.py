@@ -40,10 +40,19 @@ OperationResult = Result | Results | BatchSummary
 
 
 class OperationStatus:
-    """What the server last said of an operation; an attribute never calls the server."""
+    """What the server last said of an operation; an attribute never calls the server.
 
-    def __init__(self, message: operation_pb2.Operation, inputs: Mapping[str, Array] | None = None) -> None:
-        self._message = message
+    call: calls a method of the service by its name. named: gives a result the names of classes and features.
+    """
+
+    def __init__(
+        self,
+        message: operation_pb2.Operation,
+        call: Callable[..., Any],
+        named: Callable[[Any], Any],
+        inputs: Mapping[str, Array] | None = None,
+    ) -> None:
+        self._message, self._call, self._named = message, call, named
         self._inputs = dict(inputs or {})
 
     def __repr__(self) -> str:
@@ -139,16 +148,6 @@ class OperationStatus:
 class Operation(OperationStatus):
     """An operation of `Client`."""
 
-    def __init__(
-        self,
-        message: operation_pb2.Operation,
-        call: Callable[..., Any],
-        named: Callable[[Any], Any],
-        inputs: Mapping[str, Array] | None = None,
-    ) -> None:
-        super().__init__(message, inputs)
-        self._call, self._named = call, named
-
     def refresh(self) -> Operation:
         """Ask the server how it is, and return it."""
         self._message = self._call("GetOperation", operation_pb2.GetOperationRequest(name=self.name)).operation
@@ -177,16 +176,6 @@ class Operation(OperationStatus):
 
 class AsyncOperation(OperationStatus):
     """An operation of `AsyncClient`: the methods of Operation, as coroutines."""
-
-    def __init__(
-        self,
-        message: operation_pb2.Operation,
-        call: Callable[..., Any],
-        named: Callable[[Any], Any],
-        inputs: Mapping[str, Array] | None = None,
-    ) -> None:
-        super().__init__(message, inputs)
-        self._call, self._named = call, named
 
     async def refresh(self) -> AsyncOperation:
         """Ask the server how it is, and return it."""

@@ -90,7 +90,7 @@ impl Client {
     }
 }
 
-/// An id that nobody has used: of 128 bits that the standard library takes from the system, and the time.
+/// Returns a new id, from 128 random bits of the standard library and the time.
 fn new_id() -> String {
     let random = || RandomState::new().hash_one(SystemTime::now());
     format!("{:016x}{:016x}", random(), random())

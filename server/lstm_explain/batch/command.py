@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from lstm_explain.batch import cluster, drift, report
 from lstm_explain.batch.cells import Unusable
 from lstm_explain.batch.explain import find_padding
-from lstm_explain.batch.files import atomically, remove_leftovers, write_text
 from lstm_explain.batch.job import (
     ERRORS,
     ROWS,
@@ -31,6 +30,7 @@ from lstm_explain.batch.show import Total, follow
 from lstm_explain.batch.source import DataFile, find_data, open_data
 from lstm_explain.batch.stats import merge
 from lstm_explain.condition import parse_condition
+from lstm_explain.durable_files import atomically, remove_leftovers, write_text
 from lstm_explain.errors import InputError, TargetError
 from lstm_explain.repository.model_folder import find_model
 from lstm_explain.repository.served_model import ServedModel, load_served

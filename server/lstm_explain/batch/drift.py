@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from lstm_explain.batch.cells import Array, cells
-from lstm_explain.batch.files import write_text
 from lstm_explain.batch.job import ROWS, Job
 from lstm_explain.batch.source import open_data
+from lstm_explain.durable_files import write_text
 from lstm_explain.errors import InputError
 from lstm_explain.repository.drift_reference import files_digest, reference_of, reference_path, reference_text
 from lstm_explain.repository.model_folder import find_model

@@ -17,8 +17,8 @@ import onnx
 
 from lstm_explain.batch.explain import Explainer, Padding
 from lstm_explain.batch.feed import feed_of
-from lstm_explain.batch.files import write_text
 from lstm_explain.condition import Condition
+from lstm_explain.durable_files import write_text
 from lstm_explain.errors import InputError, ModelError
 from lstm_explain.methods import Method
 from lstm_explain.repository.as_json import method_as_json, target_as_json

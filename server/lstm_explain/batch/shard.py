@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from lstm_explain.batch.cells import Unusable
 from lstm_explain.batch.explain import RowResult
 from lstm_explain.batch.feed import Feed, Row
-from lstm_explain.batch.files import atomically
 from lstm_explain.batch.job import ERRORS, ROWS, STATISTICS, Job
 from lstm_explain.batch.source import DataFile, open_data
 from lstm_explain.batch.stats import Stats, add_row
 from lstm_explain.batch.table import Key, format_of
+from lstm_explain.durable_files import atomically
 from lstm_explain.errors import InputError
 from lstm_explain.repository.served_model import ServedModel
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lstm_explain.batch.files import atomically
+from lstm_explain.durable_files import atomically
 from lstm_explain.errors import ModelError
 from lstm_explain.repository.model_yaml import parse_config
 from lstm_explain.repository.yaml_reader import read_yaml

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,7 +98,3 @@ def _one_hot(samples: Traced, positions: list[Any]) -> Traced:
     if at is None:
         return xp.ones_like(samples)
     return xp.broadcast_to(xp.astype(at, samples.dtype), shape)
-
-
-def of_runtime(target: Target) -> Target:
-    return replace(target, index=None)

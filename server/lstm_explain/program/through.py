@@ -21,7 +21,7 @@ from lstm_explain.operators.lstm_cell import LSTMDirection
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import BackwardResult, Tape
 from lstm_explain.program.lstm_walk import walk
-from lstm_explain.program.passes import BackwardPass
+from lstm_explain.program.passes import CHANNELS, BackwardPass
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.program.steps.recurrent import RecurrentBackward
@@ -60,7 +60,7 @@ class ThroughValue:
             for part in parts:
                 if part is not None:
                     back.account.absorb(entry(self.name), part * (1 - mask).astype(part.dtype), message.layout)
-        for channel in ("relevance", "density", "amount"):
+        for channel in CHANNELS:
             array = getattr(message, channel)
             if array is not None:
                 setattr(message, channel, array * mask.astype(array.dtype))

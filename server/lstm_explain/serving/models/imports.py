@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lstm_explain.cancellation import Cancelled
+from lstm_explain.durable_files import sync
 from lstm_explain.errors import Error, InputError
 from lstm_explain.repository.model_folder import (
     CONFIG,
@@ -177,7 +178,7 @@ class Imports:
                 raise NotFound(f"model {name!r} has no version {version!r}", field="name")
             for number, path in enumerate(_paths_of(sources, chosen)):
                 path.rename(folder / str(number))
-                _sync(path.parent)
+                sync(path.parent)
         self._manager.remove_deleted(name)
 
     @contextmanager
@@ -229,8 +230,8 @@ class Imports:
             newest = max((s.version for s in find_sources(self._root, upload.name)), default=0)
             version = int(upload.version) if upload.version else newest + 1
             staged = candidate.rename(candidate.parent / str(version))
-            _sync(staged)
-            _sync(staged.parent)
+            sync(staged)
+            sync(staged.parent)
             final = self._root / upload.name
             try:
                 staged.rename(final / str(version)) if final.exists() else staged.parent.rename(final)
@@ -238,8 +239,8 @@ class Imports:
                 raise AlreadyExists(
                     f"model {upload.name!r} already has a version {version}", field="start.name"
                 ) from error
-            _sync(final)
-            _sync(self._root)
+            sync(final)
+            sync(self._root)
             source = source_in(final / str(version), upload.name, version)
             served = replace(served, card=replace(served.card, version=version, files=fingerprint(source.state())))
             self._manager.add(served, source)
@@ -300,12 +301,3 @@ def _paths_of(sources: list[Source], chosen: list[Source]) -> list[Path]:
     single = [s.model_file.parent for s in chosen if not s.bare and s.folder in kept]
     bare = [path for s in chosen if s.bare for path in (s.model_file, s.config_file) if path.is_file()]
     return [*whole, *single, *bare]
-
-
-def _sync(folder: Path) -> None:
-    """Writes the entries of a folder to the disk: a rename is only as durable as its folder."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

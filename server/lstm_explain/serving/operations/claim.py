@@ -13,7 +13,7 @@ from pathlib import Path
 
 from google.rpc import code_pb2
 
-from lstm_explain.serving.operations import files
+from lstm_explain import durable_files
 from lstm_explain.serving.operations.entry import Attempts, Damaged, End, Facts, Failure
 
 FACTS, REQUEST, ATTEMPTS, PROGRESS = "operation.json", "request", "attempts.json", "progress"
@@ -99,7 +99,7 @@ class Claim:
     def report(self, done: int, total: int) -> None:
         """Notes the progress. Where the disk is full, callers see an older one."""
         with suppress(OSError):
-            files.write(self._folder / PROGRESS, f"{done} {total}".encode(), durable=False)
+            durable_files.write_private(self._folder / PROGRESS, f"{done} {total}".encode(), durable=False)
 
     def finish(self, result: bytes | Failure) -> None:
         """Keeps the result, or why there is none: a result that does not fit on the disk is such a reason, too."""
@@ -122,9 +122,9 @@ class Claim:
             code, message, field = result.code, result.message, result.field
         else:
             digest, size = hashlib.sha256(result).hexdigest(), len(result)
-            files.write(self._folder / RESULT, result)
+            durable_files.write_private(self._folder / RESULT, result)
         now = time.time()
-        files.write(
+        durable_files.write_private(
             self._folder / END,
             End(int(code), message, field, digest, size, now, now + self._keep_seconds).encoded(),
         )
@@ -139,4 +139,4 @@ class Claim:
             os.close(self._locked)
 
     def _write_attempts(self, attempts: Attempts) -> None:
-        files.write(self._folder / ATTEMPTS, attempts.encoded())
+        durable_files.write_private(self._folder / ATTEMPTS, attempts.encoded())

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+from lstm_explain import durable_files
 from lstm_explain.serving.errors import (
     NoSpace,
     OperationNotFound,
@@ -37,7 +38,6 @@ from lstm_explain.serving.errors import (
     OperationsFull,
     RequestIdUsed,
 )
-from lstm_explain.serving.operations import files
 from lstm_explain.serving.operations.claim import ATTEMPTS, CANCEL, END, FACTS, PROGRESS, REQUEST, RESULT, Claim, lock
 from lstm_explain.serving.operations.entry import (
     Attempts,
@@ -107,8 +107,8 @@ class OperationStore:
             new.mkdir(mode=0o700)
             locked = lock(new)  # nobody else claims it before it is paid
             try:
-                files.write(new / REQUEST, request)
-                files.write(new / FACTS, facts.encoded())
+                durable_files.write_private(new / REQUEST, request)
+                durable_files.write_private(new / FACTS, facts.encoded())
                 with self._alone():
                     if (known := self.repeated(facts)) is not None:
                         return known
@@ -121,7 +121,7 @@ class OperationStore:
                     except BaseException:
                         os.rename(self._folder / name, new)
                         raise
-                files.sync(self._folder)
+                durable_files.sync(self._folder)
             finally:
                 shutil.rmtree(new, ignore_errors=True)
                 if locked is not None:
@@ -161,7 +161,7 @@ class OperationStore:
     def request_cancel(self, operation: Operation) -> None:
         """Asks the process that computes it, or will, to end it. Raises NoSpace."""
         try:
-            files.write(self._folder / operation.id / CANCEL, b"")
+            durable_files.write_private(self._folder / operation.id / CANCEL, b"")
         except FileNotFoundError:
             return  # it has been removed meanwhile
         except OSError as error:

@@ -65,11 +65,6 @@ def read_signing_key(path: Path) -> SigningKey:
     return SigningKey(CryptoSigner(private), public.decode())
 
 
-def key_id_of(pem: bytes, name: str) -> str:
-    """Returns the id by which envelopes name a public key. Raises Error."""
-    return str(_public_key(pem, name).keyid)
-
-
 def open_envelope(text: str, pem: bytes | None, name: str = "the key of the receipt itself") -> Opened:
     """Returns what was signed with the key. pem: the public key; None for the one that the statement names, which
     proves that nothing was altered, but not who signed. Raises Altered, Error for an unusable key.

@@ -236,7 +236,7 @@ function show(forms, results, milliseconds) {
     stale(true);
     return trouble(results[0][0].reason);
   }
-  const labelled = results.map((list, i) => list.map((result, j) => ({ ...result, method: methodOf(forms[i].requests[j].method), problem: result.reason && told(result.reason) })));
+  const labelled = results.map((list, i) => list.map((result, j) => ({ ...result, method: methodOf(forms[i].requests[j].method), problem: result.reason && messageOf(result.reason) })));
   const { content, heading } = forms.length > 1 ? showLines(detail, forms, labelled) : showOne(detail, labelled[0]);
   byId("answer").replaceChildren(...content);
   stale(false);
@@ -249,12 +249,12 @@ function trouble(error) {
   if (!(error instanceof CallError)) console.error(error);
   if (error.code === "unauthenticated") return askForToken("The server does not know this token.");
   const [, index] = /^inputs\[(\d+)\]/.exec(error.field ?? "") ?? [];
-  if (index !== undefined) return fields[index].tell(told(error));
-  if (error.field?.startsWith("method")) return methods.tell(told(error));
-  tell(byId("problem"), told(error));
+  if (index !== undefined) return fields[index].tell(messageOf(error));
+  if (error.field?.startsWith("method")) return methods.tell(messageOf(error));
+  tell(byId("problem"), messageOf(error));
 }
 
-function told(error) {
+function messageOf(error) {
   if (!(error instanceof CallError)) return `Internal error of the page: ${error.message}`;
   if (error.code === "permission_denied") return `This token does not allow this call: ${error.message}.`;
   const text = `${error.message[0]?.toUpperCase() ?? ""}${error.message.slice(1)}`;

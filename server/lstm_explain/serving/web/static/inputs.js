@@ -67,7 +67,7 @@ function filePicker(plan, accept, take, tellProblem) {
   return picker;
 }
 
-/** The text of a file; null where there is none or it is too large, which is then told. */
+/** The text of a file; null where there is none or it is too large, which is then said in the form. */
 async function textOf(file, tellProblem) {
   if (!file) return null;
   if (file.size <= MOST_BYTES) return file.text();
@@ -135,8 +135,8 @@ class Field {
 class UnfitField extends Field {
   constructor(plan) {
     super(plan);
-    const told = `This page does not support the input ${plan.name}, which requires ${plan.problem}. Use a client instead.`;
-    this.element = el("div", { class: "field" }, el("p", { class: "problem" }, told), this.problem);
+    const problem = `This page does not support the input ${plan.name}, which requires ${plan.problem}. Use a client instead.`;
+    this.element = el("div", { class: "field" }, el("p", { class: "problem" }, problem), this.problem);
   }
 
   read() {

@@ -7,7 +7,7 @@ const FEW = 4; // requests, whose number alone needs no bar
 export class Progress {
   #bar;
   #shares = []; // by request, from 0 to 1
-  #runs = []; // by request that has told: the runs of the model that are done, and all that are expected
+  #runs = []; // by request that has reported: the runs of the model that are done, and all that are expected
 
   /** bar: a <progress>, shown as soon as there is something to show. */
   constructor(bar) {

@@ -122,8 +122,8 @@ export function together(answers, names) {
       const r = correlation(first.relevance, p.relevance);
       return r === null ? "" : `${names[j + 1]} ${number(r)}`;
     });
-    const told = alike.filter(Boolean).join(", ");
-    const note = told ? `Correlation with ${names[0]}, over all elements: ${told}.` : "";
+    const listed = alike.filter(Boolean).join(", ");
+    const note = listed ? `Correlation with ${names[0]}, over all elements: ${listed}.` : "";
     const what = first.kind === "words" ? "Relevance of each word" : `Relevance of each feature of ${first.name}, summed over time`;
     return sideBySide(what, first.kind === "words" ? "word" : "feature", labels, columns, note);
   }).flat();

@@ -60,14 +60,14 @@ async function last(answer, onProgress) {
   let response = null;
   let failed = null;
   for await (const { message, end } of messages(answer.body)) {
-    const told = JSON.parse(message);
-    if (told.progress) onProgress(Number(told.progress.done ?? 0), Number(told.progress.total ?? 0));
-    response = told.response ?? response;
-    failed = told.error ?? failed;
+    const reply = JSON.parse(message);
+    if (reply.progress) onProgress(Number(reply.progress.done ?? 0), Number(reply.progress.total ?? 0));
+    response = reply.response ?? response;
+    failed = reply.error ?? failed;
     if (!end) continue;
     if (response && !failed) return response;
     const code = typeof failed?.code === "number" ? CODES[failed.code] : failed?.code;
-    const requestId = told.metadata?.["x-request-id"]?.[0] ?? "";
+    const requestId = reply.metadata?.["x-request-id"]?.[0] ?? "";
     throw new CallError(code ?? "unknown", failed?.message ?? "The server gave no answer.", failed?.field ?? "", requestId);
   }
   throw new CallError("unavailable", "The answer of the server broke off.");
@@ -76,9 +76,9 @@ async function last(answer, onProgress) {
 async function problem(answer) {
   const requestId = answer.headers.get("x-request-id") ?? "";
   try {
-    const told = await answer.json();
-    const bad = (told.details ?? []).find((detail) => detail.type === "google.rpc.BadRequest");
-    return new CallError(told.code, told.message, bad?.debug?.fieldViolations?.[0]?.field ?? "", requestId);
+    const reply = await answer.json();
+    const bad = (reply.details ?? []).find((detail) => detail.type === "google.rpc.BadRequest");
+    return new CallError(reply.code, reply.message, bad?.debug?.fieldViolations?.[0]?.field ?? "", requestId);
   } catch {
     return new CallError("unknown", `The server answered ${answer.status}.`, "", requestId);
   }

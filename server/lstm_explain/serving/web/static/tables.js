@@ -11,14 +11,14 @@ import { ink } from "./words.js";
 const MOST_NODES = 12;
 
 /**
- * One sample's output. explained: the position that is explained, or -1; `told` stands beside it. contrast: the one that it
+ * One sample's output. explained: the position that is explained, or -1; `label` stands beside it. contrast: the one that it
  * is compared with.
  */
-export function prediction(values, names, explained, contrast, caption, told) {
+export function prediction(values, names, explained, contrast, caption, label) {
   const top = largest(values);
   const probabilities = names && values.length > 1 ? softmax(values) : null;
   const rows = Array.from(values, (value, i) => {
-    const mark = i === explained ? ` ◂ ${told}` : i === contrast ? " ◂ compared with" : "";
+    const mark = i === explained ? ` ◂ ${label}` : i === contrast ? " ◂ compared with" : "";
     return el(
       "tr",
       { class: i === explained ? "chosen" : null },
