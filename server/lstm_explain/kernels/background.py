@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MODE = "LSTM_EXPLAIN_KERNELS"  # see compilation.py
 MOST_PROCESSES = 4
-NICENESS = 10
+NICENESS = 19
 LENGTH_BYTES = 4  # of a message to such a process, before it
 IDLE_SECONDS = 1.0  # after which such a process ends
 SECONDS_BETWEEN_ORDERS = 5.0  # of the same kernel, where the process has ended without it
@@ -134,9 +134,7 @@ def compiled() -> int:
 
 
 def _compile_what_is_asked() -> None:
-    os.nice(NICENESS)
-    with suppress(OSError):  # Linux only: where memory runs out, this process ends before one that answers
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    _give_way()
     messages: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read_all, args=(messages,), name="messages", daemon=True).start()
     with ExitStack() as stack:
@@ -152,6 +150,16 @@ def _compile_what_is_asked() -> None:
                     failed = f"{type(error).__name__}: {error}".splitlines()[0]
                 with suppress(OSError):  # where nobody listens any more
                     print(key, failed, sep="\t", flush=True)
+
+
+def _give_way() -> None:
+    """Lowers the priority of this process, and that of its session, which Linux may schedule as one group beside other
+    sessions; where memory runs out, it ends before one that answers.
+    """
+    os.nice(NICENESS)
+    for file, text in (("autogroup", str(NICENESS)), ("oom_score_adj", "1000")):
+        with suppress(OSError):  # of Linux only
+            Path("/proc/self", file).write_text(text)
 
 
 def _takes_a_place(stack: ExitStack) -> bool:
