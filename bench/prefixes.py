@@ -6,7 +6,7 @@ run as a whole by ONNX Runtime, in turn, in processor time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from rich.console import Console
 
 import lstm_explain as lx
 from bench.models import GRID, Shape, inputs_of, model_of
+from bench.service import ROOT
 from bench.timing import ratio_of, rounds
 from lstm_explain.runner import scores
 
@@ -35,21 +36,20 @@ def run(console: Console, *, seconds: float) -> list[dict[str, Any]]:
     answers differ relative to the largest one.
     """
     rows = []
-    for shape in SHAPES:
-        model, x = lx.load(model_of(shape)), {"x": inputs_of(shape, T, 1)}
+    for label, model, inputs in _cases():
         for name, method in METHODS.items():
 
-            def together(model: lx.Model = model, x: Any = x, method: lx.Method = method) -> lx.Explanation:
+            def together(model: lx.Model = model, x: Any = inputs, method: lx.Method = method) -> lx.Explanation:
                 return model.explain(x, method, lx.Target(index=1))
 
             apart = _apart(together)
-            found, expected = together().relevance["x"], apart().relevance["x"]
-            forward = partial(model.predict, x)
+            (found,), (expected,) = together().relevance.values(), apart().relevance.values()
+            forward = partial(model.predict, inputs)
             forward()
             times = rounds([apart, together, forward], seconds, 3, clock=time.process_time)
             ratio = ratio_of(times[:, 1], times[:, 0])
             row = {
-                "model": str(shape),
+                "model": label,
                 "method": name,
                 "ratio": ratio.median,
                 "together": float(np.median(times[:, 1] / times[:, 2])),
@@ -58,10 +58,18 @@ def run(console: Console, *, seconds: float) -> list[dict[str, Any]]:
             }
             rows.append(row)
             console.print(
-                f"{shape}, T = {T}, {name}: {row['together']:.0f} forward passes instead of {row['apart']:.0f}, ratio "
+                f"{label}, {name}: {row['together']:.0f} forward passes instead of {row['apart']:.0f}, ratio "
                 f"{ratio}, answers differ by {row['difference']:.1e}"
             )
     return rows
+
+
+def _cases() -> Iterator[tuple[str, lx.Model, dict[str, Any]]]:
+    """Yield a label, a model and its inputs. The bundled text model counts the words that are left."""
+    words = np.random.default_rng(0).integers(2, 8000, (1, T))
+    yield f"sentiment, {T} words", lx.load(ROOT / "models" / "sentiment" / "1" / "model.onnx"), {"tokens": words}
+    for shape in SHAPES:
+        yield f"{shape}, T = {T}", lx.load(model_of(shape)), {"x": inputs_of(shape, T, 1)}
 
 
 def _apart(explain: Callable[[], lx.Explanation]) -> Callable[[], lx.Explanation]:

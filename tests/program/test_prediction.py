@@ -13,6 +13,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.cancellation import Cancelled, CancelScope, cancel_scope
 from lstm_explain.operators.recurrent import neighbours
+from lstm_explain.operators.tape import Lengths, all_of, longest_first
 from lstm_explain.program.prediction import Prediction
 from tests.builders import Built, recurrent_model
 from tests.graph_builder import run
@@ -97,14 +98,48 @@ def test_what_runs_together_does_not_change_a_bit(op: Any, direction: Any, chang
             np.testing.assert_array_equal(together[name][..., b : b + 1, :], alone[name])
 
 
-def steps_run(model: lx.Model, xs: list[Any]) -> int:
+LENGTHS = {
+    "all different": lambda n: np.random.default_rng(2).integers(0, T + 1, n),
+    "shorter and shorter": lambda n: T - np.arange(n) * T // n,
+    "most of full length": lambda n: np.where(np.arange(n) % 7, T, T - 1 - np.arange(n) % 5),
+}
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("change", [occluded, joining])
+@pytest.mark.parametrize(
+    "name", ["LSTM in both directions", "GRU in both directions", "stacked RNN, mean of all steps"]
+)
+def test_copies_may_have_different_lengths(name: str, change: Any, lengths: str) -> None:
+    """As in a model that counts the words that are left; ONNX Runtime runs all copies as they are."""
+    built, feeds, model = made({**MODELS[name], "sequence_lens": True})
+    copies = change(feeds["x"])
+    feeds["lens"] = np.zeros(B, np.int32)
+    batch = {**stacked(feeds, copies), "lens": LENGTHS[lengths](B * len(copies)).astype(np.int32)}
+    _, head = model.explained(lx.Occlusion(), lx.Target())
+    found = Prediction(model.engine, head)(batch, B)["logits"]
+    (expected,) = run(built.model, batch, "logits")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_a_prefix_runs_once_although_lengths_differ(op: Any, direction: Any) -> None:
+    _, feeds, model = made({"op": op, "direction": direction})
+    lens = np.repeat(np.where(np.arange(T) % 7, T, T - 5), B)
+    assert steps_run(model, occluded(feeds["x"]), lens) < 0.75 * B * T * T, "a shorter one separates its neighbours"
+    assert steps_run(model, [feeds["x"]] * T, np.full(B * T, 3)) == 3 * B, "no step after the end"
+
+
+def steps_run(model: lx.Model, xs: list[Any], steps: Any = None) -> int:
     (cell,) = model.engine.cells.values()
     x = np.ascontiguousarray(np.concatenate(xs, axis=1))
     n = x.shape[1]
     states = [np.zeros((n, cell.hidden), np.float32) for _ in cell.state_slots]
     last = [np.zeros_like(state) for state in states]
     nothing = np.zeros((0, 0, 0), np.float32)
-    return cell.directions[0].predict(x, states, neighbours(n, B), nothing, last, np.zeros(1, np.uint8))
+    lens = all_of(len(x), n) if steps is None else Lengths(steps, False, longest_first(steps))
+    return cell.directions[0].predict(x, states, lens, neighbours(n, B), nothing, last, np.zeros(1, np.uint8))
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])

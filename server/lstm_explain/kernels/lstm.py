@@ -19,9 +19,10 @@ from lstm_explain.kernels.compilation import nobody_waits
 from lstm_explain.kernels.prefixes import (
     differences,
     different_inputs,
+    finish,
     gather_different,
     hand_out,
-    hand_out_last,
+    limits,
     merge,
     pre_activations,
     room_for,
@@ -181,18 +182,19 @@ def _any_cell(acc, act, c, cell, squashed, hidden, P, codes, params, clip, coupl
 
 @nobody_waits
 @nb.njit(**LOOP)
-def predict(x, W, Rt, bias, P, h0, c0, order, reverse, codes, params, clip, coupled, hidden, last, last_c, stop):
+def predict(x, W, Rt, bias, P, h0, c0, lens, order, reverse, codes, params, clip, coupled, hidden, last, last_c, stop):
     """Does what `forward` does without saving anything, and once for sequences that begin alike (prefixes.py).
 
-    x, W, Rt, bias, P, codes, params, coupled: as in `forward`. h0, c0 [B, H]. order [n]: sequences of full length,
-    neighbours being those that begin alike. Fills hidden [T, B, H], unless it has length 0, and the last states and
-    cells [B, H]. Returns how many steps of groups it ran.
+    x, W, Rt, bias, P, codes, params, coupled: as in `forward`. h0, c0 [B, H]. order [n]: the sequences, neighbours
+    being those that begin alike. Fills hidden [T, B, H], unless it has length 0, and the last states and cells [B, H];
+    nothing after the end of a sequence. Returns how many steps of groups it ran.
     """
     n, H, dtype, plain = order.size, h0.shape[1], x.dtype, is_plain(codes, clip, P, coupled)
-    new, first, last_new = differences(x, order, reverse)
-    separate_initial(first, order, h0, c0)
+    new, first, last_new = differences(x, order, lens, reverse)
+    starts, ends = limits(x.shape[0], order, lens, reverse)
+    separate_initial(first, starts, order, h0, c0)
     counts = different_inputs(new)
-    group_of, head, count = np.zeros(n, np.int64), np.zeros(n, np.int64), 0
+    group_of, head, count = np.full(n, -1), np.zeros(n, np.int64), 0
     h, c, z = np.empty((n, H), dtype), np.empty((n, H), dtype), np.empty((n, 4 * H), dtype)
     product = np.empty((n, width_of(Rt)), dtype)
     rows = np.empty((room_for(n, W), x.shape[2]), dtype)
@@ -206,7 +208,8 @@ def predict(x, W, Rt, bias, P, h0, c0, order, reverse, codes, params, clip, coup
             end, filled = gather_different(x, order, reverse, new, s, counts, rows)
             multiply(rows, W, of_rows, filled, 0)
             row = 0
-        count = split(s, count, first, group_of, head, order, h0, c0, h, c)
+        count = split(s, count, first, starts, group_of, head, order, h0, c0, h, c)
+        count = finish(s, count, ends, group_of, head, order, h, c, last, last_c)
         multiply(h, Rt, product, count, s)
         row = pre_activations(new, s, row, group_of, head, of_rows, product, bias, 4 * H, z)
         for g in range(count):
@@ -219,8 +222,7 @@ def predict(x, W, Rt, bias, P, h0, c0, order, reverse, codes, params, clip, coup
         ran += count
         count = merge(s, count, last_new, group_of, head, h, c)
         hand_out(x.shape[0] - 1 - s if reverse else s, order, group_of, h, hidden)
-    hand_out_last(order, group_of, h, last)
-    hand_out_last(order, group_of, c, last_c)
+    finish(x.shape[0], count, ends, group_of, head, order, h, c, last, last_c)
     return ran
 
 

@@ -8,8 +8,9 @@ where its sequences begin to differ, and two neighbouring groups merge once thei
 rest of their sequences is the same, because the network has forgotten the difference.
 
 Sequences are compared with their predecessor in `order` only, so callers place those next to each other that begin
-alike. Step s counts in the direction of the recurrence. All sequences are as long as the array. The product of a row is
-the same whatever else runs with it (recurrent_matmul.py), so answers do not depend on the groups.
+alike. Step s is the same position for all sequences, the last of the array first in the reverse direction, where
+shorter sequences therefore start later; a sequence that does not run at a step differs from one that does. The product
+of a row is the same whatever else runs with it (recurrent_matmul.py), so answers do not depend on the groups.
 """
 
 from __future__ import annotations
@@ -25,24 +26,43 @@ EXACT = {**FAST, "fastmath": False}  # comparisons of numbers as they are, NaN i
 
 
 @nb.njit(**EXACT)
-def differences(x, order, reverse):
-    """Returns new [T, n], whether the input of sequence order[i] differs from its predecessor's at step s, and first
-    [n] and last [n], the first and last step at which it does (T and -1: never). The first sequence differs everywhere.
+def differences(x, order, lens, reverse):
+    """Returns three arrays. new [T, n]: whether sequence order[i] runs at step s with an input that differs from its
+    predecessor's. first [n] and last [n]: the first and last step at which the two differ (T and -1: never). The first
+    sequence differs everywhere.
     """
     steps, n = x.shape[0], order.size
-    new, first, last = np.ones((steps, n), np.bool_), np.full(n, steps), np.full(n, -1)
-    first[0], last[0] = 0, steps
+    new, first, last = np.zeros((steps, n), np.bool_), np.full(n, steps), np.full(n, -1)
     for s in range(steps):
         t = steps - 1 - s if reverse else s
+        new[s, 0] = t < lens[order[0]]
         for i in range(1, n):
-            a, b, differs = order[i - 1], order[i], False
-            for d in range(x.shape[2]):
-                differs |= x[t, a, d] != x[t, b, d]
-            new[s, i] = differs
+            a, b = order[i - 1], order[i]
+            runs = t < lens[b]
+            differs = runs != (t < lens[a])
+            if runs and not differs:
+                for d in range(x.shape[2]):
+                    differs |= x[t, a, d] != x[t, b, d]
+            new[s, i] = runs and differs
             if differs:
                 first[i] = min(first[i], s)
                 last[i] = s
+    first[0], last[0] = 0, steps
     return new, first, last
+
+
+@nb.njit(**EXACT)
+def limits(steps, order, lens, reverse):
+    """Returns two arrays [n]: the first step of each sequence (T: it has none), and the step after its last one."""
+    starts, ends = np.zeros(order.size, np.int64), np.full(order.size, steps)
+    for i in range(order.size):
+        if reverse:
+            starts[i] = steps - lens[order[i]]
+        else:
+            ends[i] = lens[order[i]]
+            if not ends[i]:
+                starts[i] = steps
+    return starts, ends
 
 
 @nb.njit(**EXACT)
@@ -55,35 +75,68 @@ def same(a, i, k):
 
 
 @nb.njit(**EXACT)
-def separate_initial(first, order, h0, c0):
-    """Sets `first` to 0 for sequences whose initial states differ from their predecessor's. h0, c0 [B, H]."""
+def separate_initial(first, starts, order, h0, c0):
+    """Sets `first` to the start of a sequence whose initial states differ from its predecessor's. h0, c0 [B, H]."""
     for i in range(1, order.size):
         for j in range(h0.shape[1]):
             if not (h0[order[i], j] == h0[order[i - 1], j] and c0[order[i], j] == c0[order[i - 1], j]):
-                first[i] = 0
+                first[i] = min(first[i], starts[i])
                 break
 
 
 @nb.njit(**EXACT)
-def split(s, count, first, group_of, head, order, h0, c0, h, c):
-    """Splits groups before step s. Returns their number.
+def split(s, count, first, starts, group_of, head, order, h0, c0, h, c):
+    """Splits groups before step s, and makes groups of the sequences that start there. Returns the number of groups.
 
-    group_of [n]: the group of each sequence. head [n]: the first sequence of each group. h, c [n, H]: the states of the
-    groups, copied to those that split off; at step 0 the initial ones.
+    group_of [n]: the group of each sequence, -1 where it does not run. head [n]: the first sequence of each group. h, c
+    [n, H]: the states of the groups, copied to those that split off; of those that start, the initial ones.
     """
     for i in range(order.size):
-        if first[i] != s:
+        starting, old = starts[i] == s, group_of[i]
+        if starting and i > 0 and starts[i - 1] == s and first[i] > s:
+            group_of[i] = group_of[i - 1]
             continue
-        old = group_of[i]
+        if not starting and (first[i] != s or old < 0):
+            continue
         for j in range(h.shape[1]):
-            h[count, j] = h0[order[i], j] if s == 0 else h[old, j]
-            c[count, j] = c0[order[i], j] if s == 0 else c[old, j]
-        head[count] = i
-        for k in range(i, order.size):
-            if s > 0 and group_of[k] != old:
+            h[count, j] = h0[order[i], j] if starting else h[old, j]
+            c[count, j] = c0[order[i], j] if starting else c[old, j]
+        head[count], group_of[i] = i, count
+        for k in range(i + 1, order.size):
+            if starting or group_of[k] != old:
                 break
             group_of[k] = count
         count += 1
+    return count
+
+
+@nb.njit(**EXACT)
+def finish(s, count, ends, group_of, head, order, h, c, last, last_c):
+    """Hands out the states of the sequences that have ended before step s. Returns the number of groups left."""
+    for i in range(order.size):
+        g = group_of[i]
+        if g < 0 or ends[i] != s:
+            continue
+        for j in range(h.shape[1]):
+            last[order[i], j], last_c[order[i], j] = h[g, j], c[g, j]
+        group_of[i] = -1
+        if i + 1 == order.size or group_of[i + 1] != g:
+            count = fill_gap(g, count, group_of, head, h, c)
+    return count
+
+
+@nb.njit(**EXACT)
+def fill_gap(g, count, group_of, head, h, c):
+    """Moves the last group to the place of group g, which has no sequence any more. Returns the number of groups."""
+    count -= 1
+    if g < count:
+        head[g] = head[count]
+        for j in range(h.shape[1]):
+            h[g, j], c[g, j] = h[count, j], c[count, j]
+        for k in range(head[g], group_of.size):
+            if group_of[k] != count:
+                break
+            group_of[k] = g
     return count
 
 
@@ -95,22 +148,15 @@ def merge(s, count, last, group_of, head, h, c):
     n = group_of.size
     for i in range(1, n):
         before, own = group_of[i - 1], group_of[i]
-        if last[i] > s or before == own or not (same(h, before, own) and same(c, before, own)):
+        if last[i] > s or before == own or before < 0 or own < 0:
+            continue
+        if not (same(h, before, own) and same(c, before, own)):
             continue
         for k in range(i, n):
             if group_of[k] != own:
                 break
             group_of[k] = before
-        count -= 1
-        if own == count:
-            continue
-        head[own] = head[count]  # The last group takes the place that is free.
-        for j in range(h.shape[1]):
-            h[own, j], c[own, j] = h[count, j], c[count, j]
-        for k in range(head[own], n):
-            if group_of[k] != count:
-                break
-            group_of[k] = own
+        count = fill_gap(own, count, group_of, head, h, c)
     return count
 
 
@@ -156,7 +202,7 @@ def pre_activations(new, s, row, group_of, head, of_rows, product, bias, columns
     for i in range(group_of.size):
         row += new[s, i]
         g = group_of[i]
-        if head[g] != i:
+        if g < 0 or head[g] != i:
             continue
         for j in range(columns):
             z[g, j] = of_rows[row, j] + product[g, j] + bias[j]
@@ -165,18 +211,9 @@ def pre_activations(new, s, row, group_of, head, of_rows, product, bias, columns
 
 @nb.njit(**STEP)
 def hand_out(t, order, group_of, h, hidden):
-    """hidden [T, B, H], or with no steps: the states of all sequences at position t."""
+    """hidden [T, B, H], or with no steps: the states of the running sequences at position t."""
     if hidden.shape[0] > 0:
         for i in range(order.size):
             g, b = group_of[i], order[i]
-            for j in range(h.shape[1]):
+            for j in range(h.shape[1] if g >= 0 else 0):
                 hidden[t, b, j] = h[g, j]
-
-
-@nb.njit(**STEP)
-def hand_out_last(order, group_of, h, last):
-    """last [B, H]: the last states of all sequences."""
-    for i in range(order.size):
-        g, b = group_of[i], order[i]
-        for j in range(h.shape[1]):
-            last[b, j] = h[g, j]

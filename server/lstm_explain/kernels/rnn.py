@@ -11,9 +11,10 @@ from lstm_explain.kernels.compilation import nobody_waits
 from lstm_explain.kernels.prefixes import (
     differences,
     different_inputs,
+    finish,
     gather_different,
     hand_out,
-    hand_out_last,
+    limits,
     merge,
     pre_activations,
     room_for,
@@ -183,19 +184,19 @@ def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_
 
 @nobody_waits
 @nb.njit(**LOOP)
-def predict(x, W, Rt, bias, h0, order, reverse, codes, params, clip, hidden, last, stop):
+def predict(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, hidden, last, stop):
     """Does what `forward` does without saving anything, and once for sequences that begin alike (prefixes.py).
 
-    x to clip: as in `forward`. order [n]: sequences of full length, neighbours being those that begin alike. Fills
-    hidden [T, B, H], unless it has length 0, and the last states [B, H]. stop [1]: anything
-    but 0 ends the loop early. Returns how many steps of groups
-    it ran.
+    x to clip: as in `forward`. order [n]: the sequences, neighbours being those that begin alike. Fills hidden
+    [T, B, H], unless it has length 0, and the last states [B, H]; nothing after the end of a sequence. stop [1]:
+    anything but 0 ends the loop early. Returns how many steps of groups it ran.
     """
     n, H, dtype, plain = order.size, h0.shape[1], x.dtype, codes[0] == 1 and not clip > 0
-    new, first, last_new = differences(x, order, reverse)
-    separate_initial(first, order, h0, h0)
+    new, first, last_new = differences(x, order, lens, reverse)
+    starts, ends = limits(x.shape[0], order, lens, reverse)
+    separate_initial(first, starts, order, h0, h0)
     counts = different_inputs(new)
-    group_of, head, count = np.zeros(n, np.int64), np.zeros(n, np.int64), 0
+    group_of, head, count = np.full(n, -1), np.zeros(n, np.int64), 0
     h, z, product = np.empty((n, H), dtype), np.empty((n, H), dtype), np.empty((n, width_of(Rt)), dtype)
     rows = np.empty((room_for(n, W), x.shape[2]), dtype)
     of_rows = np.empty((rows.shape[0], width_of(W)), dtype)
@@ -207,7 +208,8 @@ def predict(x, W, Rt, bias, h0, order, reverse, codes, params, clip, hidden, las
             end, filled = gather_different(x, order, reverse, new, s, counts, rows)
             multiply(rows, W, of_rows, filled, 0)
             row = 0
-        count = split(s, count, first, group_of, head, order, h0, h0, h, h)
+        count = split(s, count, first, starts, group_of, head, order, h0, h0, h, h)
+        count = finish(s, count, ends, group_of, head, order, h, h, last, last)
         multiply(h, Rt, product, count, s)
         row = pre_activations(new, s, row, group_of, head, of_rows, product, bias, H, z)
         for g in range(count):
@@ -219,5 +221,5 @@ def predict(x, W, Rt, bias, h0, order, reverse, codes, params, clip, hidden, las
         ran += count
         count = merge(s, count, last_new, group_of, head, h, h)
         hand_out(x.shape[0] - 1 - s if reverse else s, order, group_of, h, hidden)
-    hand_out_last(order, group_of, h, last)
+    finish(x.shape[0], count, ends, group_of, head, order, h, h, last, last)
     return ran

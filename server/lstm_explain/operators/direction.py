@@ -75,11 +75,12 @@ class Direction(ABC):
 
     @abstractmethod
     def predict(
-        self, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+        self, x: Array, states: list[Array], lens: Lengths, order: Array, hidden: Array, last: list[Array], stop: Array
     ) -> int:
-        """Fills hidden [T, B, H], unless it is [0, 0, 0], and the last states [B, H] for the samples in `order`, all of
-        full length. Saves nothing, and runs sequences once that begin alike: see kernels/prefixes.py. Returns how many
-        steps it ran, of as many samples as differ. stop: see kernels/lstm.py.
+        """Fills hidden [T, B, H], unless it is [0, 0, 0], and the last states [B, H] for the samples in `order`; not
+        after the end of a sequence, nor the states of one without steps. Saves nothing, and runs sequences once that
+        begin alike: see kernels/prefixes.py. Returns how many steps it ran, of as many samples as differ. stop: see
+        kernels/lstm.py.
         """
 
     @abstractmethod
@@ -132,7 +133,14 @@ class InPlaceOfKernels(Protocol):
     ) -> tuple[Tape, list[Array]]: ...
 
     def predict(
-        self, direction: Direction, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array]
+        self,
+        direction: Direction,
+        x: Array,
+        states: list[Array],
+        lens: Lengths,
+        order: Array,
+        hidden: Array,
+        last: list[Array],
     ) -> None: ...
 
     def backward(

@@ -55,10 +55,10 @@ class GRUDirection(Direction):
         return run
 
     def predict(
-        self, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+        self, x: Array, states: list[Array], lens: Lengths, order: Array, hidden: Array, last: list[Array], stop: Array
     ) -> int:
         return gru.predict(
-            x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, *states, order, self.reverse,
+            x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, *states, lens.steps, order, self.reverse,
             self.linear_before_reset, self.codes, self.params, self.clip, hidden, *last, stop,
         )  # fmt: skip
 

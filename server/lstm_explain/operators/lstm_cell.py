@@ -74,11 +74,11 @@ class LSTMDirection(Direction):
         return run
 
     def predict(
-        self, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+        self, x: Array, states: list[Array], lens: Lengths, order: Array, hidden: Array, last: list[Array], stop: Array
     ) -> int:
         return lstm.predict(
-            x, self.Wt, self.Rt, self.bias, self.P, *states, order, self.reverse, self.codes, self.params, self.clip,
-            self.coupled, hidden, *last, stop,
+            x, self.Wt, self.Rt, self.bias, self.P, *states, lens.steps, order, self.reverse, self.codes, self.params,
+            self.clip, self.coupled, hidden, *last, stop,
         )  # fmt: skip
 
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:

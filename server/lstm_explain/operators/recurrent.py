@@ -87,16 +87,17 @@ class Recurrent(ABC):
         """
         x, lens, states = self._checked(values)
         steps, batch, _ = x.shape
-        if not steps or not lens.whole:  # prefixes of sequences of different lengths are not compared
+        if not steps:
             return self.ready(steps, lens, states, SavedTensors.SLOPES)(x)[0]
         count, named = len(self.directions), [(slot, name) for slot, name in self.named if name in wanted]
         wants_all = any(slot == 0 for slot, _ in named)
-        hidden = [np.empty((steps, batch, self.hidden) if wants_all else (0, 0, 0), self.dtype) for _ in range(count)]
-        last = [[np.empty((batch, self.hidden), self.dtype) for _ in self.state_slots] for _ in range(count)]
+        room = np.empty if lens.whole else np.zeros  # after the end of a sequence, and for one without steps
+        hidden = [room((steps, batch, self.hidden) if wants_all else (0, 0, 0), self.dtype) for _ in range(count)]
+        last = [[room((batch, self.hidden), self.dtype) for _ in self.state_slots] for _ in range(count)]
         stop = stop_flag()
         parts = np.array_split(neighbours(batch, distance), min(threads(), batch))
         in_threads(
-            lambda d, part: self._predict(d, x, states[d], part, hidden[d], last[d], stop),
+            lambda d, part: self._predict(d, x, states[d], lens, part, hidden[d], last[d], stop),
             [(d, part) for d in range(count) for part in parts],
         )
         raise_if_stopped()
@@ -108,12 +109,20 @@ class Recurrent(ABC):
         }
 
     def _predict(
-        self, d: int, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+        self,
+        d: int,
+        x: Array,
+        states: list[Array],
+        lens: Lengths,
+        order: Array,
+        hidden: Array,
+        last: list[Array],
+        stop: Array,
     ) -> None:
         try:
-            self.directions[d].predict(x, states, order, hidden, last, stop)
+            self.directions[d].predict(x, states, lens, order, hidden, last, stop)
         except NotCompiled:
-            self.in_place.predict(self.directions[d], x, states, order, hidden, last)
+            self.in_place.predict(self.directions[d], x, states, lens, order, hidden, last)
 
     def _as_declared(self, value: Array, slot: int) -> Array:
         """Returns an output in the layout and type of the node."""

@@ -43,11 +43,11 @@ class RNNDirection(Direction):
         return run
 
     def predict(
-        self, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+        self, x: Array, states: list[Array], lens: Lengths, order: Array, hidden: Array, last: list[Array], stop: Array
     ) -> int:
         return rnn.predict(
-            x, self.Wt, self.Rt, self.bias, *states, order, self.reverse, self.codes, self.params, self.clip, hidden,
-            *last, stop,
+            x, self.Wt, self.Rt, self.bias, *states, lens.steps, order, self.reverse, self.codes, self.params,
+            self.clip, hidden, *last, stop,
         )  # fmt: skip
 
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
