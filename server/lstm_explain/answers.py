@@ -82,10 +82,12 @@ class Answers:
 
     def gated(self, method: Method, output: str) -> tuple[str, ...]:
         """Returns a note for each input that receives no relevance under the method."""
-        if method.rules is None or method.rules.product_rule != "all":
+        rules = method.rules
+        if rules is None or rules.gate_rule != "all":
             return ()
         head = self._explained_values.heads[output]
-        return warnings_of(self._runner.cached(gated_inputs, self._engine, head.value))
+        gated = self._runner.cached(gated_inputs, self._engine, head.value, rules.attention)
+        return warnings_of(gated, rules.product_rule)
 
     def explanation(
         self, answer: Attribution, method: Method, target: Target, output: str, notes: tuple[str, ...]

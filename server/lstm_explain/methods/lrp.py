@@ -17,7 +17,8 @@ from lstm_explain.methods.stabiliser import DEFAULT, Stabiliser
 if TYPE_CHECKING:
     from lstm_explain.runner.cost import Cost
 
-ProductRule = Literal["all", "half", "prop", "abs"]
+ProductRule = Literal["all", "half", "prop", "abs", "attn"]
+GateRule = Literal["all", "half", "prop", "abs"]
 # A single sample that float32 cannot represent is explained again in float64, which then takes twice the memory of the
 # first pass. Whether that happens is not known in advance, so the estimate lies in between.
 REPEAT_FACTOR = 1.4
@@ -30,7 +31,8 @@ class LRP(Method):
 
     Arras et al. 2017 (arXiv 1706.07206), equation 1; product rules: Arras et al. 2019 (arXiv 1909.12114), section 3.
 
-    product_rule: what gate and signal receive: "all" (the signal takes all), "half", "prop", "abs".
+    product_rule: what gate and signal receive: "all" (the signal takes all), "half", "prop", "abs"; "attn" is "all",
+        with the rules of AttnLRP in attention (Achtibat et al. 2024, arXiv 2402.05602).
     epsilon: the papers' absolute stabiliser, z + epsilon * sign(z), not negative. It excludes the relative one.
     bias_factor: the share of bias and stabiliser that goes to the inputs of a sum, in [0, 1]; the rest is absorbed.
         Whatever it is, what the ceiling takes away is absorbed.
@@ -62,6 +64,7 @@ class LRP(Method):
             "half": "half each",
             "prop": "in proportion",
             "abs": "in absolute proportion",
+            "attn": "all to the signal; in attention, half each",
         },
     )
     epsilon: float | None = parameter(None, "Stabiliser ε", least=0.0)
@@ -112,11 +115,21 @@ class LRP(Method):
         return self
 
     @property
+    def attention(self) -> bool:
+        """Whether attention has rules of its own (program/attention.py)."""
+        return self.product_rule == "attn"
+
+    @property
+    def gate_rule(self) -> GateRule:
+        """The product rule of gates and their signals."""
+        return "all" if self.product_rule == "attn" else self.product_rule
+
+    @property
     def needs_float64(self) -> bool:
         """Under the other rules, gates divide the relevance that they receive by their pre-activations. The relative
         stabiliser keeps these divisors at a distance from zero that float32 resolves, epsilon does not.
         """
-        return self.product_rule != "all" and self.relative is None
+        return self.gate_rule != "all" and self.relative is None
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -134,7 +147,7 @@ class LRP(Method):
 
     def memory(self, cost: Cost) -> float:
         """The other product rules start in float64, and the samples of a batch are repeated a few at a time."""
-        return cost.pass_bytes * REPEAT_FACTOR if cost.batch == 1 and self.product_rule == "all" else cost.pass_bytes
+        return cost.pass_bytes * REPEAT_FACTOR if cost.batch == 1 and self.gate_rule == "all" else cost.pass_bytes
 
     @property
     def memory_class(self) -> object:
@@ -155,4 +168,4 @@ class LRP(Method):
         damps = "a larger stabiliser damps it"
         if self.epsilon is not None:
             damps = "a larger epsilon damps it, and so does the relative stabiliser in its place"
-        return damps if self.product_rule == "all" else f"{damps}; product rule 'all' avoids most of it"
+        return damps if self.gate_rule == "all" else f"{damps}; product rule 'all' avoids most of it"

@@ -64,6 +64,18 @@ def pad_zeros(array: Array, axis: int, before: int, after: int) -> Array:
     return xp.concat([zeros(before), array, zeros(after)], axis=axis)
 
 
+def row_sums(array: Array, axes: tuple[int, ...]) -> Array:
+    """Sum over these axes, which are kept, so that the rounding of a sum does not depend on the other sums: NumPy adds
+    in another order where the summed axis is the only one, as in a batch of one.
+    """
+    xp = namespace(array)
+    if not is_numpy(array):
+        return xp.sum(array, axis=axes, keepdims=True)
+    kept = tuple(axis for axis in range(array.ndim) if axis not in axes)
+    rows = np.ascontiguousarray(array.transpose(*kept, *axes)).reshape(-1, math.prod(array.shape[a] for a in axes))
+    return rows.sum(axis=1).reshape(tuple(1 if axis in axes else n for axis, n in enumerate(array.shape)))
+
+
 # --- functions that the standard lacks ------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ class Contraction:
         summed = [c for c in self.extents if c not in self.out] or ["_"]  # without summed axes, one of extent 1
         each = kept * (lrp.bias_factor / math.prod(self._extent(c) for c in summed))  # per term
         absorbed = kept * (1 - lrp.bias_factor)
-        if lrp.product_rule in ("all", "half"):
+        if lrp.gate_rule in ("all", "half"):
             return self._fixed_shares(density, each, a, s, gate, lrp), absorbed
         parts, lost_in_terms = self._shares_by_term(summed, density, each, (a, s), gate, lrp)
         return list(parts), absorbed + lost_in_terms
@@ -100,7 +100,7 @@ class Contraction:
         self, density: Array, each: Array, a: Array, s: Array, gate: int | None, lrp: LRP
     ) -> list[Array | None]:
         """Compute shares that are the same fraction of every term, without the terms themselves."""
-        weight = [0.5, 0.5] if lrp.product_rule == "half" or gate is None else [float(gate == 1), float(gate == 0)]
+        weight = [0.5, 0.5] if lrp.gate_rule == "half" or gate is None else [float(gate == 1), float(gate == 0)]
         parts, xp = list[Array | None](), namespace(density)
         for slot, (x, other) in enumerate(((a, s), (s, a))):
             others: list[Array | None] = [None, other] if slot == 0 else [other, None]

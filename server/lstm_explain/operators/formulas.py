@@ -135,7 +135,7 @@ Shares = tuple[Sequence[Array | None], Array | None]
 
 def shares_of_product(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> Shares:
     """Apply the product rule to an element-wise product."""
-    if lrp.product_rule == "all" and gate is not None:
+    if lrp.gate_rule == "all" and gate is not None:
         signal = unbroadcast(r, ctx.shape(1 - gate))
         return ([None, signal] if gate == 0 else [signal, None]), None
     shapes = [ctx.shape(0), ctx.shape(1)]
@@ -150,7 +150,7 @@ def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> t
     """
     xp = namespace(r)
     nothing = xp.zeros_like(r)
-    rule = lrp.product_rule
+    rule = lrp.gate_rule
     if rule == "all" and gate is not None:
         return ([nothing, r] if gate == 0 else [r, nothing]), nothing
     if rule in ("all", "half"):

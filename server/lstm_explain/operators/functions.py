@@ -12,7 +12,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import axis_rules
-from lstm_explain.operators.array_api import cast, erf, namespace
+from lstm_explain.operators.array_api import cast, erf, namespace, row_sums
 from lstm_explain.operators.numpy_evaluation import of_any, of_integers
 from lstm_explain.operators.operator import Kind, NodeContext, Operator, Trait, add, aligned
 
@@ -202,21 +202,42 @@ def _softmax(ctx: NodeContext, slot: int, g: Array) -> Array:
     return y * (g - namespace(g).sum(g * y, axis=_softmax_axes(ctx, y.ndim), keepdims=True))
 
 
+def _softmax_relevance(ctx: NodeContext, slot: int, r: Array) -> Array:
+    """Return x_i (R_i - y_i sum_j R_j): the first-order Taylor expansion at x, whose constant term keeps the rest
+    (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602, proposition 3.1). A score of minus infinity is a mask.
+    """
+    x, axes, xp = ctx.x(0), _softmax_axes(ctx, r.ndim), namespace(r)
+    passed = r - ctx.y() * row_sums(r, axes)
+    return xp.where(xp.isinf(x), 0, xp.where(xp.isinf(x), 0, x) * passed)
+
+
 def _log_softmax(ctx: NodeContext, slot: int, g: Array) -> Array:
     y, xp = ctx.y(), namespace(g)
     return g - xp.exp(y) * xp.sum(g, axis=_softmax_axes(ctx, y.ndim), keepdims=True)
 
 
+_KEEPS = "each score keeps the relevance of its weight"
 _SOFTMAX = Operator(
     Kind.ACTIVATION,
     _softmax,
     Trait.GATE,
     saved=("y",),
     lrp_saved=(),
+    weights=_softmax_relevance,
     layout=aligned,
     axes=axis_rules.aligned,
     pre_activation="logit",
-    note="each score keeps the relevance of its weight",
+    note=f"{_KEEPS}, except in attention under the product rule `attn`",
 )
 add("Softmax", _SOFTMAX)
-add("LogSoftmax", replace(_SOFTMAX, vjp=_log_softmax, traits=Trait.LOGARITHM, pre_activation="score"))
+add(
+    "LogSoftmax",
+    replace(
+        _SOFTMAX,
+        vjp=_log_softmax,
+        weights=None,
+        traits=Trait.LOGARITHM,
+        pre_activation="score",
+        note=_KEEPS,
+    ),
+)

@@ -79,7 +79,7 @@ class GRUDirection(Direction):
                 return [r_x, lost, r_h]
 
             return gradient
-        rule, number = RULES[lrp.product_rule], dtype.type
+        rule, number = RULES[lrp.gate_rule], dtype.type
         W, eps, delta = self.W_h if rule == 0 else self.W_all, number(lrp.epsilon or 0), number(lrp.bias_factor)
         relative = arguments(lrp, 11, self.relative_all if rule == 0 else self.relative_shared)
 

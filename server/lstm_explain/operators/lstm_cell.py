@@ -98,7 +98,7 @@ class LSTMDirection(Direction):
                 return [r_x, lost, r_h, r_c]
 
             return gradient
-        number, rule = dtype.type, RULES[lrp.product_rule]
+        number, rule = dtype.type, RULES[lrp.gate_rule]
         eps, delta, unit = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
         relative = arguments(lrp, 6, self.relative_all) if rule == 0 else arguments(lrp, 8, self.relative_shared)
 

@@ -31,6 +31,7 @@ class Kind(enum.Enum):
     ACTIVATION = "activation"  # an element-wise function of one live operand: relevance is unchanged
     FIRST_ORDER = "first order"  # log space and weights of constants: the density passes by the chain rule
     ROUTING = "routing"  # moves, repeats or drops elements: relevance follows them
+    WEIGHTS = "attention weights"  # a Softmax that weighs live values, under the product rule "attn": its own rule
     PRODUCT = "product"  # multiplies two live operands: the product rule
     LOOKUP = "lookup"  # reads constant vectors at live indices: an index gets the sum over its vector
     RECURRENT = "recurrent"  # LSTM, GRU, RNN: kernels of their own
@@ -199,6 +200,7 @@ class Operator:
     bias: The constant part of a SUM or MAP, of a shape that broadcasts to the output.
     spread: For `bias_factor`: distributes an amount at each output unit equally over the units that feed it.
     fan_in: For `bias_factor`: how many units of the slot feed one output unit.
+    weights: How relevance passes an ACTIVATION that becomes WEIGHTS. It need not conserve relevance.
     distribute: How an ACTIVATION of several elements distributes relevance over them. Default: element by element.
     layout: Where the samples lie in an operand, from where they lie in the output. Element-wise operators may omit it.
     axes: Which axes of the operands each axis of the outputs runs along. Element-wise operators may omit it.
@@ -235,6 +237,7 @@ class Operator:
     bias: Callable[[NodeContext], Array | None] = no_bias
     spread: VJP | None = None
     fan_in: Callable[[NodeContext, int], float] = undeclared
+    weights: VJP | None = None
     distribute: VJP | None = None
     layout: LayoutRule = undeclared
     axes: AxesRule = undeclared

@@ -16,7 +16,9 @@ from lstm_explain.operators import Kind
 from lstm_explain.operators.gates import gate_of
 from lstm_explain.operators.operator import SHAPE, shape_value
 from lstm_explain.operators.tape import SavedTensors
+from lstm_explain.program.attention import with_attention
 from lstm_explain.program.body_wiring import BODIES, entered, wiring_of
+from lstm_explain.program.constant_parts import constant_parts, constant_value
 from lstm_explain.program.magnitudes import kinds_of_sums, magnitude_parts, magnitude_value, with_constants
 from lstm_explain.program.numpy_segments import Step, small
 from lstm_explain.program.reachability import BackwardNode, first_order_values, linear_values, live_values, path
@@ -75,14 +77,15 @@ class Purpose:
 
     gradient: whether to propagate gradients rather than relevance. keep: what recurrent nodes save for the backward
     pass. constants_too: whether to compute the constant part of every sum (for a bias_factor other than 0). magnitudes:
-    whether to compute the sum of absolute terms (for the relative stabiliser). gates: the gate's slot (None: no gate)
-    by node name, where the caller overrides it.
+    whether to compute the sum of absolute terms (for the relative stabiliser). attention: whether attention has rules
+    of its own (attention.py). gates: the gate's slot (None: no gate) by node name, where the caller overrides it.
     """
 
     gradient: bool = False
     keep: SavedTensors = SavedTensors.SIGNALS
     constants_too: bool = False
     magnitudes: bool = False
+    attention: bool = False
     gates: Mapping[str, int | None] = field(default_factory=dict)
 
 
@@ -110,10 +113,13 @@ def _compile(
     live = live_values(graph, sources)
     targets = list(targets)
     backward_nodes = path(graph, live, targets, gradient=purpose.gradient, overridden=purpose.gates)
+    own_gates = purpose.gates
+    if purpose.attention:
+        backward_nodes, own_gates = with_attention(backward_nodes, own_gates)
     linear = frozenset[str]() if purpose.gradient else linear_values(backward_nodes, linear_sources)
     first_order = frozenset[str]() if purpose.gradient else first_order_values(graph, backward_nodes)
     producers, products = graph.producers(), [s for s in backward_nodes if s.kind is Kind.PRODUCT]
-    gates = {s.node.name: gate_of(graph, producers, s.node, s.live, purpose.gates).slot for s in products}
+    gates = {s.node.name: gate_of(graph, producers, s.node, s.live, own_gates).slot for s in products}
     saved_values = _saved_values(graph, backward_nodes, linear, first_order, gradient=purpose.gradient)
     saved_values |= dict.fromkeys([*keep, *targets])
     extra: list[Node] = []
@@ -196,6 +202,8 @@ def _saved_values(
                 saved += ("x", "others", "y")
             if backward_node.kind is Kind.FIRST_ORDER:
                 saved = op.saved
+            if backward_node.kind is Kind.WEIGHTS:
+                saved = ("x", "y")
             if backward_node.kind is Kind.FIRST_ORDER or not first_order.isdisjoint(node.outputs):
                 saved += ("x", "y")
         elif backward_node.kind is Kind.LOOKUP:
@@ -248,48 +256,6 @@ def _request(
 def _shape_name(graph: Graph, name: str) -> str:
     """Returns what to save so that the shape is known; nothing where it is fixed."""
     return "" if graph.type_of(name).static_shape is not None else shape_value(name)
-
-
-# --- the constant part of sums ------------------------------------------------------------------------------------
-
-
-def constant_value(name: str) -> str:
-    """Returns the name of the extra value that holds the constant part of `name`: its value where everything that feeds
-    it linearly is zero, which is the sum of its biases.
-    """
-    return f"{name}::constant"
-
-
-def constant_parts(graph: Graph, backward_nodes: list[BackwardNode], linear: frozenset[str]) -> list[Node]:
-    """Returns the nodes that compute `constant_value` of every sum and linear value: the same operators over zeros."""
-    nodes: list[Node] = []
-    for backward_node in backward_nodes:
-        if backward_node.kind not in (Kind.SUM, Kind.MAP) and not linear.intersection(backward_node.node.outputs):
-            continue
-        inputs = list(backward_node.node.inputs)
-        for slot in backward_node.live:
-            source = inputs[slot]
-            inputs[slot] = constant_value(source)
-            if backward_node.kind is Kind.MAP or source not in linear:
-                inputs[slot] = f"{backward_node.node.name}::zero{slot}"
-                nodes.append(make("Sub", [source, source], [inputs[slot]], backward_node.node.opset))
-        proto = type(backward_node.node.proto)()
-        proto.CopyFrom(backward_node.node.proto)
-        proto.name = f"{backward_node.node.name}::constant"
-        proto.input[:] = inputs
-        proto.output[:] = [constant_value(o) if o else "" for o in backward_node.node.outputs]
-        nodes.append(
-            Node(
-                proto.name,
-                backward_node.node.op,
-                tuple(inputs),
-                tuple(proto.output),
-                backward_node.node.attributes,
-                backward_node.node.opset,
-                proto,
-            )
-        )
-    return nodes
 
 
 # --- what runs where ---------------------------------------------------------------------------------------------

@@ -178,12 +178,14 @@ class Engine:
         rules, scaled, keep = method.rules, method.times_value, saved_tensors_for(method)
         spread = rules is not None and rules.bias_factor > 0
         relative = rules is not None and rules.relative is not None
-        key = (head.value, keep, spread, relative, scaled, capture)
+        attention = rules is not None and rules.attention
+        key = (head.value, keep, spread, relative, attention, scaled, capture)
         plan = self._plans.get(key)
         if plan is None:
             terms = saved_values_of(self.graph, head.value) if scaled else ()  # LRP saves them anyway
             saved_values = (*capture, *head.keep(self.graph), *terms)
-            plan = self._compiled(head, Purpose(rules is None, keep, spread, relative, self.gates), saved_values)
+            purpose = Purpose(rules is None, keep, spread, relative, attention, self.gates)
+            plan = self._compiled(head, purpose, saved_values)
             self._plans[key] = plan
             if len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
@@ -232,7 +234,7 @@ def saved_tensors_for(method: Method) -> SavedTensors:
     """The tensors of recurrent nodes that the method reads."""
     if method.rules is None:
         return SavedTensors.SLOPES
-    if method.rules.product_rule == "all":
+    if method.rules.gate_rule == "all":
         return SavedTensors.SIGNALS
     return SavedTensors.GATES_FLOAT64 if method.needs_float64 else SavedTensors.GATES
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds inputs that feed gates only: under the product rule "all", no relevance reaches them."""
+"""Finds inputs that feed gates only: under the product rules "all" and "attn", no relevance reaches them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from collections.abc import Iterable
 
 from lstm_explain.operators import Kind
 from lstm_explain.operators.gates import gate_of
+from lstm_explain.program.attention import Gates, with_attention
 from lstm_explain.program.engine import Engine
 from lstm_explain.program.reachability import live_values, path
 
 
-def gated_inputs(engine: Engine, value: str) -> tuple[str, ...]:
-    """Returns the inputs from which every path to `value` leads through the gate of a product."""
-    graph, gates = engine.graph, engine.gates
+def gated_inputs(engine: Engine, value: str, attention: bool = False) -> tuple[str, ...]:
+    """Returns the inputs from which every path to `value` leads through the gate of a product.
+
+    attention: whether products of attention have no gate (attention.py).
+    """
+    graph = engine.graph
+    gates: Gates = engine.gates
     live, producers = live_values(graph, graph.inputs), graph.producers()
     met, receiving = {value}, {value}  # on any path; on a path without gates
-    for step in reversed(path(graph, live, [value], strict=False, overridden=gates)):
+    steps = path(graph, live, [value], strict=False, overridden=gates)
+    if attention:
+        steps, gates = with_attention(steps, gates)
+    for step in reversed(steps):
         gate = None
         if step.kind is Kind.PRODUCT and step.op.product_rule is None:
             gate = gate_of(graph, producers, step.node, step.live, gates).slot
@@ -31,10 +39,10 @@ def gated_inputs(engine: Engine, value: str) -> tuple[str, ...]:
     return tuple(name for name in graph.inputs if name in met and name not in receiving)
 
 
-def warnings_of(names: Iterable[str]) -> tuple[str, ...]:
-    """Returns a warning for each of these inputs."""
+def warnings_of(names: Iterable[str], rule: str = "all") -> tuple[str, ...]:
+    """Returns a warning for each of these inputs. rule: the product rule."""
     return tuple(
-        f"feeds gates only: input {name!r}, whose relevance is 0 under product_rule 'all'; product_rule 'half' gives "
-        "gates a share"
+        f"feeds gates only: input {name!r}, whose relevance is 0 under product_rule {rule!r}; product_rule 'half' "
+        "gives gates a share"
         for name in names
     )

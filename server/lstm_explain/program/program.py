@@ -33,7 +33,7 @@ from lstm_explain.program.steps.control_flow import ControlFlowForward
 from lstm_explain.program.steps.control_flow_backward import ControlFlowBackward
 from lstm_explain.program.steps.layer_rules import check_keys, layer_steps, settings_of
 from lstm_explain.program.steps.linear import Neuron, Scale
-from lstm_explain.program.steps.pointwise import Activation, FirstOrder, Lookup
+from lstm_explain.program.steps.pointwise import Activation, FirstOrder, Lookup, Weights
 from lstm_explain.program.steps.product import Product
 from lstm_explain.program.steps.recurrent import RecurrentBackward, RecurrentForward
 from lstm_explain.program.steps.routing import ChainRule, Routing, merged
@@ -211,6 +211,8 @@ class Program:
                 return Scale(backward_node, plan)
             case Kind.ACTIVATION:
                 return Activation(backward_node)
+            case Kind.WEIGHTS:
+                return Weights(backward_node)
             case Kind.FIRST_ORDER:
                 return FirstOrder(backward_node, plan)
             case Kind.ROUTING:

@@ -13,6 +13,7 @@ from lstm_explain.operators import TABLE, Kind
 from lstm_explain.operators.gates import gate_of
 from lstm_explain.operators.operator import SAME_PLACES
 from lstm_explain.operators.scales import Scales
+from lstm_explain.program.attention import Attention, attention_in
 from lstm_explain.program.axes import Axes, doubts
 from lstm_explain.program.body_wiring import BODIES, entered
 from lstm_explain.program.head import default_output, explainable, head_of
@@ -32,8 +33,9 @@ class NodeReport:
     """What happens at one node.
 
     rule: in words, or why there is none. on_path: whether it lies between an input and the explained output. gate,
-    signal: the operands of a product that are treated as such; empty for other nodes. The names of nodes in a body
-    begin with the name of their loop or branch: `loop/body/`.
+    signal: the operands of a product that are treated as such; empty for other nodes. attention: whether the product
+    rule "attn" treats the node differently than "all". The names of nodes in a body begin with the name of their loop
+    or branch: `loop/body/`.
     """
 
     name: str
@@ -43,6 +45,7 @@ class NodeReport:
     on_path: bool = False
     gate: str = ""
     signal: str = ""
+    attention: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,11 @@ class _Reporter:
         self.live = live_values(graph, sources)
         self.producers = graph.producers()
         self.scales = Scales(graph, self.producers, self.live, gates)
+        self.attention = Attention()
 
     def nodes(self, targets: Iterable[str]) -> Iterable[NodeReport]:
-        on_path = {s.node.name for s in path(self.graph, self.live, targets, strict=False, overridden=self.gates)}
+        passed = path(self.graph, self.live, targets, strict=False, overridden=self.gates)
+        on_path, self.attention = {s.node.name for s in passed}, attention_in(passed, self.gates)
         for node in self.graph.nodes:
             reached = without_scale(reach(node, self.live), node, self.scales)
             yield self._node(node, reached, on_path=node.name in on_path)
@@ -96,13 +101,17 @@ class _Reporter:
             return NodeReport(name, node.op, False, reason, on_path)
         backward_node = backward_node_at(node, reached, self.scales)
         if backward_node.kind is not Kind.PRODUCT:
-            return NodeReport(name, node.op, True, RULES[backward_node.kind], on_path)
+            weighs = node.name in self.attention.weights
+            rule = RULES[backward_node.kind] + ("; the softmax rule under attn" if weighs else "")
+            return NodeReport(name, node.op, True, rule, on_path, attention=weighs)
         gate = gate_of(self.graph, self.producers, node, backward_node.live, self.gates)
         if gate.slot is None:
             rule = f"product rule; {gate.why}, so each operand gets half under all"
             return NodeReport(name, node.op, True, rule, on_path)
+        halves = node.name in self.attention.products
         operands = node.inputs[gate.slot], node.inputs[1 - gate.slot]
-        return NodeReport(name, node.op, True, f"product rule; {gate.why}", on_path, *operands)
+        rule = f"product rule; {gate.why}" + ("; half each under attn" if halves else "")
+        return NodeReport(name, node.op, True, rule, on_path, *operands, attention=halves)
 
     def _inside(self, node: Node, reached: Reachability, *, on_path: bool) -> Iterable[NodeReport]:
         for name in BODIES[node.op]:
@@ -118,6 +127,7 @@ RULES = {
     Kind.MAP: "epsilon rule over its units",
     Kind.SCALE: "relevance is unchanged",
     Kind.ACTIVATION: "relevance is unchanged",
+    Kind.WEIGHTS: "softmax rule; the node absorbs the rest",
     Kind.FIRST_ORDER: "first-order share: the density passes by the chain rule",
     Kind.ROUTING: "relevance follows the elements",
     Kind.PRODUCT: "product rule",

@@ -102,7 +102,7 @@ def gradient_flow(direction: Direction, v: Inner) -> Flow:
 def relevance_flow(direction: Direction, lrp: LRP, v: Inner, x: Array) -> Flow:
     """LRP through one step (Arras et al. 2019, section 3)."""
     H, xp, kind, before = direction.hidden, namespace(x), x.dtype, direction.linear_before_reset
-    rules, delta, gated = Rules(lrp), lrp.bias_factor, lrp.product_rule != "all"
+    rules, delta, gated = Rules(lrp), lrp.bias_factor, lrp.gate_rule != "all"
     keep = 1 - delta
     z, r, n = v.gates
     bias = [xp.asarray(direction.bias[k * H : (k + 1) * H].astype(kind)) for k in range(3)]

@@ -115,7 +115,7 @@ def relevance_flow(direction: Direction, lrp: LRP, v: Inner, x: Array, h_before:
     """LRP through one step (Arras et al. 2019, section 3)."""
     rules, delta, H, xp = Rules(lrp), lrp.bias_factor, direction.hidden, namespace(x)
     i, o, keep, new = v.gates
-    all_to_signal = lrp.product_rule == "all"
+    all_to_signal = lrp.gate_rule == "all"
     first = 3 if all_to_signal else 0
     terms: list[Any] = [None] * 4
     P = [xp.asarray(p.astype(x.dtype)) for p in direction.P]
@@ -208,7 +208,7 @@ def backward(
     ceiling: Ceiling | None = None
     if lrp is not None and has_ceiling(lrp):
         old, new = v.gates[F] * v.cell_before, v.gates[I] * v.gates[G]
-        state = old + new if lrp.product_rule == "all" else v.cell
+        state = old + new if lrp.gate_rule == "all" else v.cell
         ceiling = Ceiling(lrp, time, state, Rules(lrp).state_with_stabiliser(old, new), r_y)
     spreads = [s for s in (flow.spread_h, flow.spread_cell) if s is not None]
     varying = [a for _, a, _ in flow.gates] + [flow.keep] + ([] if flow.through is None else [flow.through])

@@ -14,7 +14,8 @@ from lstm_explain.methods import LRP
 from lstm_explain.operators import Kind, NodeContext
 from lstm_explain.operators.array_api import is_numpy
 from lstm_explain.operators.formulas import At, in_dtype, settle, settle_all, times
-from lstm_explain.program.compile import Plan, constant_value
+from lstm_explain.program.compile import Plan
+from lstm_explain.program.constant_parts import constant_value
 from lstm_explain.program.magnitudes import magnitude_value
 from lstm_explain.program.passes import BackwardPass, Message, plus
 from lstm_explain.program.reachability import BackwardNode

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that keep relevance at its element: activations, and lookups, which sum it over each vector."""
+"""Steps that keep relevance at its element (activations, and lookups, which sum it over each vector), or within its row
+(attention weights).
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,23 @@ class Activation(BackwardStep):
         for slot, name in self.live:
             kept = relevance if distribute is None else distribute(self.context(back), slot, relevance)
             back.send(name, self.layout(back, slot, message, kept.shape), kept)
+
+
+class Weights(BackwardStep):
+    """Attention weights. The node absorbs what its rule does not pass on, which may be negative."""
+
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages.get(self.carrying[0])
+        if message is None:
+            return
+        relevance, rule = message.relevance, self.backward_node.op.weights
+        assert relevance is not None
+        assert rule is not None
+        ((slot, name),) = self.live
+        passed = rule(self.context(back), slot, relevance)
+        layout = self.layout(back, slot, message, passed.shape)
+        back.account.absorb(self.name, relevance - passed, layout)
+        back.send(name, layout, passed)
 
 
 class FirstOrder(DensityStep):
