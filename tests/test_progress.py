@@ -56,7 +56,7 @@ def lstm() -> tuple[lx.Model, dict[str, Any]]:
 @pytest.mark.parametrize("method", LONG_METHODS, ids=str)
 def test_runs_are_counted_and_the_answer_is_the_same(lstm: tuple[lx.Model, Any], method: lx.Method) -> None:
     model, feeds = lstm
-    with mock.patch.object(stacking, "MAX_COPIES", 8), mock.patch.object(stacking, "FEW_COPIES", 1):
+    with mock.patch.object(stacking, "MAX_COPIES", 8), mock.patch.object(stacking, "LEAST_ALIKE", 1):
         answer, told = explained(model, feeds, method)
     check(told)
     assert len(told) > 3 or isinstance(method, lx.ContextualDecomposition)  # whose phrases take little memory

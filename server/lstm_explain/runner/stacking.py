@@ -13,10 +13,11 @@ from lstm_explain.graph.session import shrink_arena
 from lstm_explain.kernels import buffer_pool
 from lstm_explain.progress import current_meter
 
-CACHE_BYTES, MAX_BYTES = 24 << 20, 128 << 20  # bytes of one pass over many copies, and over a few
-# As many copies share most of the cost of reading the weights; more copies of long sequences would not fit the cache.
-FEW_COPIES = 4
+MAX_BYTES = 128 << 20  # of a pass over many copies
 MAX_COPIES = 256
+TOGETHER = 8  # rows of a product that share the reading of the weights; what is left over takes almost as long
+KEPT_BYTES = 24 << 20  # of a trial, whose memory is not worth releasing
+LEAST_ALIKE = 4
 ALIKE_BYTES = 48 << 20  # of a pass over copies that begin alike, which share more the more of them there are
 
 
@@ -37,21 +38,19 @@ def tile(array: Array, axis: int, copies: int) -> Array:
 
 
 def copies_for(bytes_per_copy: int) -> int:
-    """Returns how many copies to run together: as many as fit the cache, but at least a few where memory allows
-    them.
-    """
-    cached, limit = (limit // max(bytes_per_copy, 1) for limit in (CACHE_BYTES, MAX_BYTES))
-    return max(1, min(MAX_COPIES, max(cached, min(FEW_COPIES, limit))))
+    """Returns how many copies to run together, where there are that many."""
+    fit = MAX_BYTES // max(bytes_per_copy, 1)
+    return max(1, min(MAX_COPIES, fit if fit < TOGETHER else fit // TOGETHER * TOGETHER))
 
 
 def copies_alike_for(bytes_per_copy: int) -> int:
     """Returns how many copies that begin alike to run together."""
-    return max(FEW_COPIES, min(MAX_COPIES, ALIKE_BYTES // max(bytes_per_copy, 1)))
+    return max(LEAST_ALIKE, min(MAX_COPIES, ALIKE_BYTES // max(bytes_per_copy, 1)))
 
 
 def release_trial_memory(trial_bytes: int) -> None:
     """Releases the memory of a trial, whose arrays have other sizes than those of the following runs."""
-    if trial_bytes > CACHE_BYTES:
+    if trial_bytes > KEPT_BYTES:
         buffer_pool.release_unused()
         shrink_arena()
 
