@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,7 @@ NICENESS = 19
 LENGTH_BYTES = 4  # of a message to such a process, before it
 IDLE_SECONDS = 1.0  # after which such a process ends
 SECONDS_BETWEEN_ORDERS = 5.0  # of the same kernel, where the process has ended without it
+MOST_ORDERS = 3  # of the same kernel: the memory may not suffice to compile it
 
 Order = tuple[str, str, Any]  # module, name, signature; see `order`
 
@@ -47,6 +49,7 @@ class Compilers:
         self._lock = threading.Lock()
         self._orders: dict[str, subprocess.Popen[bytes] | None] = {}  # by what is ordered; None: done
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._ended_without: Counter[str] = Counter()  # how many processes were killed at it
         self._start = 0.0
 
     def order(self, order: Order) -> None:
@@ -101,8 +104,7 @@ class Compilers:
             with self._lock:
                 self._orders[key] = None
                 open_orders, count = sum(map(bool, self._orders.values())), len(self._orders)
-            module, name, _ = key.split(" ", 2)
-            what, seconds = f"{module.rpartition('.')[2]} {name}".strip(), time.monotonic() - self._start
+            what, seconds = _what(key), time.monotonic() - self._start
             if failed:
                 log.warning("the kernel %s is not compiled: %s", what, failed)
             log.info("compiling kernels: %d of %d after %.1f s (%s)", count - open_orders, count, seconds, what)
@@ -112,11 +114,23 @@ class Compilers:
             with suppress(OSError):
                 process.stdin.close()
             left = [key for key, by in self._orders.items() if by is process]
+            if process.returncode:  # killed; one that had no place has ended by itself
+                self._ended_without.update(left[:1])  # orders are served in turn
+            given_up = [key for key in left if self._ended_without[key] >= MOST_ORDERS]
+            self._orders.update(dict.fromkeys(given_up))
+        for key in given_up:
+            log.warning("the kernel %s is not compiled: %d processes were killed at it", _what(key), MOST_ORDERS)
         if left:
             time.sleep(SECONDS_BETWEEN_ORDERS)
         with self._lock:
-            for key in left:
+            for key in set(left).difference(given_up):
                 del self._orders[key]
+
+
+def _what(key: str) -> str:
+    """Returns how messages name what is ordered."""
+    module, name, _ = key.split(" ", 2)
+    return f"{module.rpartition('.')[2]} {name}".strip()
 
 
 _compilers = Compilers()

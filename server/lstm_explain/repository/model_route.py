@@ -8,12 +8,12 @@ the model is served does so in ROUTE next to it, which takes precedence; deletin
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from lstm_explain.durable_files import write_text
 from lstm_explain.errors import ModelError
 from lstm_explain.repository.model_folder import CONFIG, ROUTE
 from lstm_explain.repository.model_yaml import read_config
@@ -78,12 +78,7 @@ def write_route(folder: Path, route: Route) -> None:
         lines.append(f"canary: {{version: {route.canary}, share: {route.share!r}}}\n")
     if route.previous is not None:
         lines.append(f"previous_version: {route.previous}\n")
-    fresh = folder / f".{ROUTE}"
-    with fresh.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(folder / ROUTE)
+    write_text(folder / ROUTE, "".join(lines))
 
 
 def _route(config: RouteConfig, previous: int | None = None) -> Route:
