@@ -14,7 +14,7 @@ import numpy as np
 
 from lstm_explain.kernels import numpy_reductions
 from lstm_explain.kernels.compilation import declared
-from lstm_explain.kernels.scalar_functions import BARE
+from lstm_explain.kernels.scalar_functions import BARE, bits_of, from_bits
 
 FINITE = {**BARE, "fastmath": {"reassoc", "nsz", "contract"}}
 
@@ -42,13 +42,15 @@ def add_per_sample(amounts, total):
 def largest_per_sample(amounts, found):
     """found [batch]: at least the largest magnitude of amounts [before, batch, after], NaN left out."""
     before, batch, after = amounts.shape
+    zero, infinity = bits_of(amounts.dtype.type(0)), bits_of(amounts.dtype.type(np.inf))
     for i in range(before):
         for b in range(batch):
-            most = amounts.dtype.type(0)
+            most = zero
             for j in range(after):
-                size = abs(amounts[i, b, j])
+                size = bits_of(abs(amounts[i, b, j]))  # a loop over numbers would not be vectorised because of NaN
+                size = size if size <= infinity else zero
                 most = size if size > most else most
-            found[b] = max(found[b], most)
+            found[b] = max(found[b], from_bits(most))
 
 
 @declared([nb.float64(_read(kind, 1)) for kind in _KINDS], numpy_reductions.total, **FINITE)
@@ -63,11 +65,13 @@ def total(amounts):
 @declared([nb.float64(_read(kind, 1)) for kind in _KINDS], numpy_reductions.largest, **FINITE)
 def largest(values):
     """The largest magnitude among values [N], NaN left out; 0 where there are none."""
-    found = values.dtype.type(0)
+    zero, infinity = bits_of(values.dtype.type(0)), bits_of(values.dtype.type(np.inf))
+    most = zero
     for j in range(values.size):
-        size = abs(values[j])
-        found = size if size > found else found
-    return found
+        size = bits_of(abs(values[j]))
+        size = size if size <= infinity else zero
+        most = size if size > most else most
+    return from_bits(most)
 
 
 @declared([nb.float64(_read(kind, 1), _read(kind, 1)) for kind in _KINDS], numpy_reductions.magnitude, **FINITE)

@@ -12,7 +12,6 @@ import math
 
 import numba as nb
 import numpy as np
-from llvmlite import ir
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import intrinsic, overload, register_jitable
 
@@ -42,14 +41,20 @@ STEP = {**LOOP, "_nrt": False}  # a helper that allocates no array
 LINE = {"fastmath": True, "error_model": "numpy", "forceinline": True}
 
 
-@intrinsic
-def _float_from_bits(typingctx, bits):
-    return nb.types.float32(nb.types.int32), lambda ctx, b, sig, args: b.bitcast(args[0], ir.FloatType())
+def _bitcast(ctx, builder, signature, arguments):
+    return builder.bitcast(arguments[0], ctx.get_value_type(signature.return_type))
 
 
 @intrinsic
-def _double_from_bits(typingctx, bits):
-    return nb.types.float64(nb.types.int64), lambda ctx, b, sig, args: b.bitcast(args[0], ir.DoubleType())
+def from_bits(typingctx, bits):
+    """The float32 with the bits of an int32, or the float64 with those of an int64."""
+    return (nb.types.float32 if bits == nb.types.int32 else nb.types.float64)(bits), _bitcast
+
+
+@intrinsic
+def bits_of(typingctx, number):
+    """The inverse of `from_bits`. Non-negative numbers compare as their bits do; NaN exceeds infinity."""
+    return (nb.types.int32 if number == nb.types.float32 else nb.types.int64)(number), _bitcast
 
 
 @register_jitable(**LINE)
@@ -63,7 +68,7 @@ def _exp32(x):
     p = p * r + f32(4.1665795894e-2)
     p = p * r + f32(1.6666665459e-1)
     p = p * r + f32(5.0000001201e-1)
-    return (p * r * r + r + f32(1)) * _float_from_bits(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))
+    return (p * r * r + r + f32(1)) * from_bits(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))
 
 
 @register_jitable(**LINE)
@@ -92,7 +97,7 @@ def _exp64(x):
     q = (3.00198505138664455042e-6 * s + 2.52448340349684104192e-3) * s + 2.27265548208155028766e-1
     q = q * s + 2.0
     p *= r
-    return (1.0 + 2.0 * p / (q - p)) * _double_from_bits((np.int64(n) + np.int64(1023)) << np.int64(52))
+    return (1.0 + 2.0 * p / (q - p)) * from_bits((np.int64(n) + np.int64(1023)) << np.int64(52))
 
 
 @register_jitable(**LINE)
