@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from tests.graph_builder import GraphBuilder
-from tests.reference.attention import SelfAttention
+from tests.reference.attention import OverLstm, SelfAttention
 from tests.reference.layer import Layer
 
 AnyArray = npt.NDArray[Any]
@@ -98,17 +98,16 @@ def add_lstm(g: GraphBuilder, x: str, layer: Layer) -> str:
     return g.op("Transpose", [g.squeeze(Y, 1)], perm=[1, 0, 2])
 
 
-def recurrent_model(
-    own: SelfAttention, layer: Layer, head: AnyArray, steps: int, dtype: npt.DTypeLike = np.float64
-) -> onnx.ModelProto:
+def recurrent_model(own: OverLstm, steps: int, dtype: npt.DTypeLike = np.float64) -> onnx.ModelProto:
     """An LSTM, self-attention over its states, and a linear readout of the mean, as a temporal fusion transformer has
-    them without its gates. head: [hidden, outputs].
+    them without its gates.
     """
     g = GraphBuilder(dtype, 17)
-    x = g.input("x", ["batch", steps, layer.W.shape[2]])
-    mixed = add_attention(g, add_lstm(g, x, layer), own, steps, "matmul")
+    x = g.input("x", ["batch", steps, own.layer.W.shape[2]])
+    mixed = add_attention(g, add_lstm(g, x, own.layer), own.attention, steps, "matmul")
     pooled = g.reduce("mean", mixed, 1, "pooled")
-    return g.model(g.op("MatMul", [pooled, g.constant(head, "head")], "readout"), ["batch", head.shape[1]])
+    head = g.constant(own.readout, "head")
+    return g.model(g.op("MatMul", [pooled, head], "readout"), ["batch", own.readout.shape[1]])
 
 
 def hybrid_model(own: SelfAttention, steps: int, dtype: npt.DTypeLike = np.float32, seed: int = 2) -> onnx.ModelProto:

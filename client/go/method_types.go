@@ -17,6 +17,9 @@ const (
 	Proportional ProductRule = "prop"
 	// Gate and signal share relevance in proportion to their absolute values.
 	Absolute ProductRule = "abs"
+	// As ALL, except in attention, which has the rules of AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): products of
+	// weights and values, and of queries and keys, give each operand one half, and the softmax has a rule of its own.
+	Attn ProductRule = "attn"
 )
 
 var productRuleNumbers = map[ProductRule]pb.ProductRule{
@@ -25,6 +28,7 @@ var productRuleNumbers = map[ProductRule]pb.ProductRule{
 	Half:           pb.ProductRule_PRODUCT_RULE_HALF,
 	Proportional:   pb.ProductRule_PRODUCT_RULE_PROP,
 	Absolute:       pb.ProductRule_PRODUCT_RULE_ABS,
+	Attn:           pb.ProductRule_PRODUCT_RULE_ATTN,
 }
 
 // The quantity whose change Occlusion measures. The empty string is the server's default.

@@ -14,13 +14,17 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.attention_models import made_attention, made_lstm
+from tests.attention_models import recurrent_model as attention_over_lstm
 from tests.builders import Built, recurrent_model
 from tests.diverging_model import diverging_model
+from tests.reference.attention import OverLstm
 from tests.unrolled_models import unrolled_model
 
 WORDS = ["", "[UNK]", "not", "a", "bad", "film", "the", "plot", "is", "thin", "."]
 CLASSES = ["bad", "fair", "good"]
 STEPS, LABELS = 6, 4
+ATTENDED = 5  # steps of the model `attention`
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "lstm": {"batch_first": True},
@@ -118,6 +122,12 @@ def steps() -> Built:
     return Built(model, built.network, built.dtype, batch_first=True)
 
 
+def attention() -> OverLstm:
+    """x float32 [batch, 5, 3]: self-attention of two heads over the states of an LSTM."""
+    readout = np.random.default_rng(73).standard_normal((4, 3))
+    return OverLstm(made_attention(4, 2), made_lstm(3, 4), readout)
+
+
 def determinants() -> onnx.ModelProto:
     """x float32 [batch, 2, 2]: relevance cannot pass through the operator."""
     nodes = [helper.make_node("Det", ["x"], ["logits"], "determinant")]
@@ -133,6 +143,7 @@ def write(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     built = {name: recurrent(name).model for name in OPTIONS}
     built |= {"words": words().model, "probabilities": probabilities().model, "steps": steps().model}
+    built |= {"attention": attention_over_lstm(attention(), ATTENDED, np.float32)}
     built |= {"double": double().model, "determinants": determinants(), "diverging": diverging_model()}
     for name, model in built.items():
         (folder / name / "1").mkdir(parents=True)

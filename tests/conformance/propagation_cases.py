@@ -62,6 +62,7 @@ def propagation_cases() -> Iterator[Case]:
         # prop divides by sums that may nearly vanish; a wider stabiliser keeps the numbers comparable.
         epsilon = 0.05 if rule == "prop" else 0.001
         yield _lrp_case(f"lstm-lrp-{rule}", f"an LSTM, product rule {rule}", "lstm", Rules(rule, epsilon))
+    yield from _attention_cases()
     yield _lrp_case("lstm-lrp-bias", "bias and stabiliser shared among the inputs", "lstm", Rules("all", 0.01, 1.0))
     relative = Relative(0.3, 0.05, 0.1, 1.5)
     for model in ("lstm", "gru", "rnn"):
@@ -83,6 +84,22 @@ def propagation_cases() -> Iterator[Case]:
     request = ask("double", feeds, method=LRP, target={"indices": [1]})
     yield case("double-lrp", "a model in float64 answers in float64", request, expect=expect)
     yield _converted()
+
+
+def _attention_cases() -> Iterator[Case]:
+    """The product rule attn, of gates without attention, where it is the rule all, and of attention over an LSTM."""
+    gated = _lrp_case("lstm-lrp-attn", "an LSTM without attention, product rule attn", "lstm", Rules())
+    gated["request"]["method"]["parameters"]["product_rule"] = "attn"
+    yield gated
+    own, x = models.attention(), np.random.default_rng(74).standard_normal((2, models.ATTENDED, 3)).astype(np.float32)
+    relevance, absorbed = own.lrp(x.astype(np.float64), 1, Rules())
+    logits = own.forward(x.astype(np.float64))
+    zero, balance = scalars(np.zeros(len(x))), RELATIVE * float(np.abs(relevance).sum())
+    ledger = {"inputs": scalars(relevance.sum(axis=(1, 2))), "initial_states": zero, "absorbed": scalars(absorbed)}
+    request = ask("attention", {"x": x}, method=lrp(product_rule="attn"), target={"output": "logits", "indices": [1]})
+    expect = {"relevance": {"x": near(relevance)}, "outputs": {"logits": near(logits)}}
+    expect |= {"explained": scalars(logits[:, 1]), "ledger": {**ledger, "balance": balance}}
+    yield case("attention-lrp", "attention over an LSTM, product rule attn", request, expect=expect)
 
 
 def _converted() -> Case:

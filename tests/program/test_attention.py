@@ -25,7 +25,7 @@ from tests.attention_models import (
 from tests.compiled.compiled_files import check_like_engine, run_file
 from tests.engine_checks import check_ledger, check_same, method
 from tests.graph_builder import GraphBuilder, run
-from tests.reference.attention import product_lrp, softmax, softmax_lrp
+from tests.reference.attention import OverLstm, product_lrp, softmax, softmax_lrp
 from tests.reference.common import Relative, Rules
 from tests.reference.dense import dense_lrp, mean_lrp
 from tests.reference.layer import Layer, layer_forward, layer_lrp
@@ -89,28 +89,13 @@ def test_self_attention_equals_the_textbook(form: str, masked: bool, settings: s
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("heads", [1, 3])
 def test_attention_over_an_lstm_equals_the_textbook(heads: int, settings: str) -> None:
-    rules, layer, own = SETTINGS[settings], made_lstm(3, WIDTH), made_attention(WIDTH, heads)
-    head, x = RNG.standard_normal((WIDTH, 2)), RNG.standard_normal((BATCH, STEPS, 3))
-    e = lx.load(recurrent_model(own, layer, head, STEPS)).explain({"x": x}, attn(rules), lx.Target(index=1))
-    Y = layer_forward(layer, x.swapaxes(0, 1)).Y
-    R_Y, absorbed = np.zeros_like(Y), np.zeros(BATCH)
-    for b in range(BATCH):
-        mixed = own.forward(Y[:, 0, b])
-        R_z = np.array([0.0, mixed.mean(axis=0) @ head[:, 1]])
-        R_mixed, lost = _readout(mixed, head, R_z, rules)
-        R_Y[:, 0, b], of_attention = own.lrp(Y[:, 0, b], R_mixed, rules)
-        absorbed[b] = lost + of_attention.total
-    expected = layer_lrp(layer, x.swapaxes(0, 1), rules, R_Y)
-    check_same(e.relevance["x"], expected.x.swapaxes(0, 1), 1e-9)
-    scale = np.abs(expected.x).sum(axis=(0, 2)) + np.abs(R_Y).sum(axis=(0, 1, 3))
-    assert (np.abs(e.ledger.absorbed - absorbed - expected.absorbed) <= 1e-9 * scale).all()
-
-
-def _readout(mixed: AnyArray, head: AnyArray, R_z: AnyArray, rules: Rules) -> tuple[AnyArray, float]:
-    """The mean over steps, and the matrix behind it."""
-    R_mean, absorbed = dense_lrp(mixed.mean(axis=0), head.T, np.zeros(head.shape[1]), R_z, rules)
-    R, more = mean_lrp(mixed, R_mean, rules)
-    return R, absorbed + more
+    rules, readout, x = SETTINGS[settings], RNG.standard_normal((WIDTH, 2)), RNG.standard_normal((BATCH, STEPS, 3))
+    own = OverLstm(made_attention(WIDTH, heads), made_lstm(3, WIDTH), readout)
+    e = lx.load(recurrent_model(own, STEPS)).explain({"x": x}, attn(rules), lx.Target(index=1))
+    expected, absorbed = own.lrp(x, 1, rules)
+    check_same(e.relevance["x"], expected, 1e-9)
+    np.testing.assert_allclose(e.outputs["logits"], own.forward(x), atol=1e-9)
+    assert (np.abs(e.ledger.absorbed - absorbed) <= 1e-9 * np.abs(expected).sum(axis=(1, 2))).all()
 
 
 def test_additive_attention_of_pytorch_equals_the_textbook() -> None:
@@ -313,7 +298,7 @@ MODELS = {
     "self-attention": lambda: attention_model(made_attention(WIDTH, 2, causal(STEPS)), STEPS, dtype=np.float32),
     "products of elements": lambda: attention_model(made_attention(WIDTH, 2), STEPS, "mul", np.float32),
     "recurrent": lambda: recurrent_model(
-        made_attention(WIDTH, 2), made_lstm(WIDTH, WIDTH), WEIGHTS.T, STEPS, np.float32
+        OverLstm(made_attention(WIDTH, 2), made_lstm(WIDTH, WIDTH), WEIGHTS.T), STEPS, np.float32
     ),
     "hybrid": lambda: hybrid_model(made_attention(WIDTH, 2), STEPS),
     "over time": lambda: over_time(),

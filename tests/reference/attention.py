@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .common import Array, Rules, lrp_linear, sign
+from .dense import dense_lrp, mean_lrp
+from .layer import Layer, layer_forward, layer_lrp
 
 
 def softmax(x: Array) -> Array:
@@ -148,3 +150,34 @@ class SelfAttention:
                 found[i] = part[0]
                 absorbed += lost
         return found, absorbed
+
+
+@dataclass(frozen=True)
+class OverLstm:
+    """An LSTM, attention over its states, and a linear readout [hidden, outputs] of the mean over the steps."""
+
+    attention: SelfAttention
+    layer: Layer
+    readout: Array
+
+    def states(self, x: Array) -> Array:
+        """[B, T, H] of x [B, T, D]"""
+        return layer_forward(self.layer, x.swapaxes(0, 1)).Y[:, 0].swapaxes(0, 1)
+
+    def forward(self, x: Array) -> Array:
+        """[B, outputs]"""
+        return np.array([self.attention.forward(h).mean(axis=0) @ self.readout for h in self.states(x)])
+
+    def lrp(self, x: Array, output: int, rules: Rules) -> tuple[Array, Array]:
+        """Returns the relevance of x [B, T, D] for one output, and what is absorbed [B]."""
+        states, W = self.states(x), self.readout.T
+        R_states, absorbed = np.zeros(states.shape), np.zeros(len(states))
+        for b, h in enumerate(states):
+            mixed = self.attention.forward(h)
+            z = np.where(np.arange(len(W)) == output, W @ mixed.mean(axis=0), 0.0)
+            R_mean, at_readout = dense_lrp(mixed.mean(axis=0), W, np.zeros(len(W)), z, rules)
+            R_mixed, at_mean = mean_lrp(mixed, R_mean, rules)
+            R_states[b], of_attention = self.attention.lrp(h, R_mixed, rules)
+            absorbed[b] = at_readout + at_mean + of_attention.total
+        R = layer_lrp(self.layer, x.swapaxes(0, 1), rules, R_states.swapaxes(0, 1)[:, None])
+        return R.x.swapaxes(0, 1), absorbed + R.absorbed

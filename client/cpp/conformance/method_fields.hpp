@@ -96,7 +96,7 @@ inline const std::vector<std::pair<std::string, lstm_explain::Method>> METHODS =
 template <class Choice>
 inline const std::vector<std::string> WORDS;
 template <>
-inline const std::vector<std::string> WORDS<lstm_explain::ProductRule> = {"", "all", "half", "prop", "abs"};
+inline const std::vector<std::string> WORDS<lstm_explain::ProductRule> = {"", "all", "half", "prop", "abs", "attn"};
 template <>
 inline const std::vector<std::string> WORDS<lstm_explain::Quantity> = {"", "score", "probability"};
 template <>

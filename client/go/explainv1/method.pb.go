@@ -35,6 +35,9 @@ const (
 	ProductRule_PRODUCT_RULE_PROP ProductRule = 3
 	// Gate and signal share relevance in proportion to their absolute values.
 	ProductRule_PRODUCT_RULE_ABS ProductRule = 4
+	// As ALL, except in attention, which has the rules of AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): products of
+	// weights and values, and of queries and keys, give each operand one half, and the softmax has a rule of its own.
+	ProductRule_PRODUCT_RULE_ATTN ProductRule = 5
 )
 
 // Enum value maps for ProductRule.
@@ -45,6 +48,7 @@ var (
 		2: "PRODUCT_RULE_HALF",
 		3: "PRODUCT_RULE_PROP",
 		4: "PRODUCT_RULE_ABS",
+		5: "PRODUCT_RULE_ATTN",
 	}
 	ProductRule_value = map[string]int32{
 		"PRODUCT_RULE_UNSPECIFIED": 0,
@@ -52,6 +56,7 @@ var (
 		"PRODUCT_RULE_HALF":        2,
 		"PRODUCT_RULE_PROP":        3,
 		"PRODUCT_RULE_ABS":         4,
+		"PRODUCT_RULE_ATTN":        5,
 	}
 )
 
@@ -1983,13 +1988,14 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\x05start\x18\x01 \x01(\x05H\x00R\x05start\x88\x01\x01\x12\x15\n" +
 	"\x03end\x18\x02 \x01(\x05H\x01R\x03end\x88\x01\x01B\b\n" +
 	"\x06_startB\x06\n" +
-	"\x04_end*\x85\x01\n" +
+	"\x04_end*\x9c\x01\n" +
 	"\vProductRule\x12\x1c\n" +
 	"\x18PRODUCT_RULE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10PRODUCT_RULE_ALL\x10\x01\x12\x15\n" +
 	"\x11PRODUCT_RULE_HALF\x10\x02\x12\x15\n" +
 	"\x11PRODUCT_RULE_PROP\x10\x03\x12\x14\n" +
-	"\x10PRODUCT_RULE_ABS\x10\x04*R\n" +
+	"\x10PRODUCT_RULE_ABS\x10\x04\x12\x15\n" +
+	"\x11PRODUCT_RULE_ATTN\x10\x05*R\n" +
 	"\bQuantity\x12\x18\n" +
 	"\x14QUANTITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eQUANTITY_SCORE\x10\x01\x12\x18\n" +

@@ -16,7 +16,9 @@ from lstm_explain_client.method_base import Method, Parameters, Record
 # "half": Gate and signal receive one half each.
 # "prop": Gate and signal share relevance in proportion to their values.
 # "abs": Gate and signal share relevance in proportion to their absolute values.
-ProductRule = Literal["all", "half", "prop", "abs"]
+# "attn": As ALL, except in attention, which has the rules of AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): products
+# of weights and values, and of queries and keys, give each operand one half, and the softmax has a rule of its own.
+ProductRule = Literal["all", "half", "prop", "abs", "attn"]
 # The quantity whose change Occlusion measures.
 # "score" (the default): The explained value.
 # "probability": The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax.

@@ -16,9 +16,12 @@ export type Baseline = Record<string, TensorLike>;
  * - "half": Gate and signal receive one half each.
  * - "prop": Gate and signal share relevance in proportion to their values.
  * - "abs": Gate and signal share relevance in proportion to their absolute values.
+ * - "attn": As ALL, except in attention, which has the rules of AttnLRP (Achtibat et al. 2024, arXiv 2402.05602):
+ *   products of weights and values, and of queries and keys, give each operand one half, and the softmax has a rule of
+ *   its own.
  */
 export type ProductRule = (typeof PRODUCT_RULE_WORDS)[number];
-const PRODUCT_RULE_WORDS = ["all", "half", "prop", "abs"] as const;
+const PRODUCT_RULE_WORDS = ["all", "half", "prop", "abs", "attn"] as const;
 
 /**
  * The quantity whose change Occlusion measures.

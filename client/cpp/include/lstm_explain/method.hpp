@@ -25,6 +25,9 @@ enum class ProductRule {
   prop = 3,
   /// Gate and signal share relevance in proportion to their absolute values.
   abs = 4,
+  /// As ALL, except in attention, which has the rules of AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): products of
+  /// weights and values, and of queries and keys, give each operand one half, and the softmax has a rule of its own.
+  attn = 5,
 };
 
 /// The quantity whose change Occlusion measures.

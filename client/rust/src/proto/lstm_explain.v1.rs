@@ -410,6 +410,9 @@ pub enum ProductRule {
     Prop = 3,
     /// Gate and signal share relevance in proportion to their absolute values.
     Abs = 4,
+    /// As ALL, except in attention, which has the rules of AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): products of
+    /// weights and values, and of queries and keys, give each operand one half, and the softmax has a rule of its own.
+    Attn = 5,
 }
 impl ProductRule {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -423,6 +426,7 @@ impl ProductRule {
             Self::Half => "PRODUCT_RULE_HALF",
             Self::Prop => "PRODUCT_RULE_PROP",
             Self::Abs => "PRODUCT_RULE_ABS",
+            Self::Attn => "PRODUCT_RULE_ATTN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -433,6 +437,7 @@ impl ProductRule {
             "PRODUCT_RULE_HALF" => Some(Self::Half),
             "PRODUCT_RULE_PROP" => Some(Self::Prop),
             "PRODUCT_RULE_ABS" => Some(Self::Abs),
+            "PRODUCT_RULE_ATTN" => Some(Self::Attn),
             _ => None,
         }
     }

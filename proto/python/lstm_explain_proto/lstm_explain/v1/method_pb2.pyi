@@ -15,6 +15,7 @@ class ProductRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRODUCT_RULE_HALF: _ClassVar[ProductRule]
     PRODUCT_RULE_PROP: _ClassVar[ProductRule]
     PRODUCT_RULE_ABS: _ClassVar[ProductRule]
+    PRODUCT_RULE_ATTN: _ClassVar[ProductRule]
 
 class Quantity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -34,6 +35,7 @@ PRODUCT_RULE_ALL: ProductRule
 PRODUCT_RULE_HALF: ProductRule
 PRODUCT_RULE_PROP: ProductRule
 PRODUCT_RULE_ABS: ProductRule
+PRODUCT_RULE_ATTN: ProductRule
 QUANTITY_UNSPECIFIED: Quantity
 QUANTITY_SCORE: Quantity
 QUANTITY_PROBABILITY: Quantity

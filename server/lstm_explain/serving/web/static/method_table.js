@@ -21,6 +21,7 @@ export const METHODS = [
           ["PRODUCT_RULE_HALF", "half each"],
           ["PRODUCT_RULE_PROP", "in proportion"],
           ["PRODUCT_RULE_ABS", "in absolute proportion"],
+          ["PRODUCT_RULE_ATTN", "all to the signal; in attention, half each"],
         ],
       },
       { key: "epsilon", label: "Stabiliser ε", kind: "number", step: "any", min: 0, optional: true },

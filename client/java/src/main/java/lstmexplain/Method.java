@@ -27,7 +27,13 @@ public sealed interface Method {
     /** Gate and signal share relevance in proportion to their values. */
     PROP,
     /** Gate and signal share relevance in proportion to their absolute values. */
-    ABS
+    ABS,
+    /**
+     * As ALL, except in attention, which has the rules of AttnLRP (Achtibat et al. 2024, arXiv
+     * 2402.05602): products of weights and values, and of queries and keys, give each operand one
+     * half, and the softmax has a rule of its own.
+     */
+    ATTN
   }
 
   /** The quantity whose change Occlusion measures. */

@@ -24,6 +24,11 @@ export enum ProductRule {
   PRODUCT_RULE_PROP = 3,
   /** PRODUCT_RULE_ABS - Gate and signal share relevance in proportion to their absolute values. */
   PRODUCT_RULE_ABS = 4,
+  /**
+   * PRODUCT_RULE_ATTN - As ALL, except in attention, which has the rules of AttnLRP (Achtibat et al. 2024, arXiv 2402.05602): products of
+   * weights and values, and of queries and keys, give each operand one half, and the softmax has a rule of its own.
+   */
+  PRODUCT_RULE_ATTN = 5,
   UNRECOGNIZED = -1,
 }
 
