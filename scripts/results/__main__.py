@@ -12,6 +12,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import architectures  # noqa: E402
+import attention  # noqa: E402
 import backgrounds  # noqa: E402
 import bundled_models  # noqa: E402
 import calibrated  # noqa: E402
@@ -30,7 +31,7 @@ from common import BROKEN, DATA, DOCS  # noqa: E402
 
 SECTIONS = (
     "toy", "words", "measures", "representations", "phrases", "misclassified", "kept", "conservation", "architectures",
-    "recurrences", "rudder", "integral", "calibrated", "trust", "backgrounds",
+    "recurrences", "attention", "rudder", "integral", "calibrated", "trust", "backgrounds",
 )  # fmt: skip
 HEAD = """# Results
 
@@ -68,6 +69,7 @@ def main() -> None:
         "conservation": lambda: conservation.run(chosen.data, progress),
         "architectures": lambda: architectures.run(progress),
         "recurrences": lambda: recurrences.run(progress),
+        "attention": lambda: attention.run(progress),
         "rudder": lambda: rudder.run(progress),
         "integral": lambda: integral.run(chosen.data, progress),
         "calibrated": lambda: calibrated.run(chosen.data, progress, cards=chosen.cards),

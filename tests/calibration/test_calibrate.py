@@ -20,8 +20,12 @@ from lstm_explain.calibration.race import Race, difference, race
 from lstm_explain.calibration.setup import Clock, Setup
 from lstm_explain.program.axes import Axes
 from lstm_explain.repository.text_notation import method_from_text
+from tests import zoo
+from tests.attention_models import made_attention, made_lstm
+from tests.attention_models import recurrent_model as attention_over_lstm
 from tests.builders import recurrent_model
 from tests.graph_builder import GraphBuilder
+from tests.reference.attention import OverLstm
 from tests.test_verdict import steep
 
 Array = npt.NDArray[Any]
@@ -172,6 +176,30 @@ def test_candidates_keep_other_parameters_and_can_be_written_in_a_card() -> None
         assert (method.product_rule, method.bias_factor) == ("half", 0.5)
         written = entry(method)
         assert method_from_text(written.pop("name"), written) == method
+
+
+def test_attention_adds_a_candidate() -> None:
+    """Without attention, "attn" is "all", and would only take a share of the budget."""
+    plain = lx.load(recurrent_model(np.random.default_rng(0), op="LSTM").model)
+    attending = lx.load(zoo.load("t_lstm_addattn_legacy17").path)
+    assert {n for n in candidates(plain, lx.LRP()) if "product_rule" in n} == {"product_rule=half"}
+    found = candidates(attending, lx.LRP(bias_factor=0.5))
+    assert {n for n in found if "product_rule" in n} == {"product_rule=half", "product_rule=attn"}
+    assert found["product_rule=attn"] == lx.LRP("attn", bias_factor=0.5)
+    written = entry(found["product_rule=attn"])
+    assert method_from_text(written.pop("name"), written) == found["product_rule=attn"]
+    kept = candidates(attending, lx.LRP("attn"))
+    assert {n for n in kept if "product_rule" in n} == {"product_rule=half", "product_rule=all"}
+    assert kept["ceiling=2"].product_rule == "attn"
+
+
+def test_a_model_that_attends_is_calibrated() -> None:
+    """Its products of live values are no dense layers, to which some candidates give a rule."""
+    own = OverLstm(made_attention(4, 2), made_lstm(3, 4), np.eye(4)[:, :2])
+    model = lx.load(attention_over_lstm(own, 6, np.float32))
+    x = np.random.default_rng(0).normal(size=(12, 6, 3)).astype(np.float32)
+    found = lx.calibrate(model, {"x": x}, target=lx.Target(index=1), budget=0.1)
+    assert {"product_rule=attn", "composite=dense=gamma(0.25)"} <= found.race.measured.keys()
 
 
 def test_samples_of_equal_shapes_share_a_batch() -> None:

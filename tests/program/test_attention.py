@@ -351,6 +351,17 @@ def test_many_targets_equal_one_after_the_other() -> None:
         np.testing.assert_array_equal(e.relevance["x"], model.explain({"x": x}, lx.LRP("attn"), target).relevance["x"])
 
 
+def test_rules_for_dense_layers_leave_the_products_of_attention() -> None:
+    """The projections are dense layers, the products of live values are not: as when the projections are named."""
+    model = lx.load(attention_model(made_attention(WIDTH, 2), STEPS))
+    dense = [n.name for n in model.report().nodes if n.op == "MatMul" and n.name not in ("scores", "weighed")]
+    for rule in ("all", "attn"):
+        kind, named = (lx.Composite(dict.fromkeys(keys, lx.Gamma(0.25))) for keys in (["dense"], dense))
+        e, expected = (model.explain({"x": X}, lx.LRP(rule, composite=c), TARGET) for c in (kind, named))
+        np.testing.assert_array_equal(e.relevance["x"], expected.relevance["x"])
+        assert not np.array_equal(e.relevance["x"], model.explain({"x": X}, lx.LRP(rule), TARGET).relevance["x"])
+
+
 def test_gradients_have_no_rules_of_attention() -> None:
     """Gradient × input of a sum over attention, by central differences."""
     own = made_attention(WIDTH, 2)

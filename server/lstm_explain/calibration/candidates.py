@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lstm_explain.methods.composite import Composite, Gamma, Rule, ZPlus
-from lstm_explain.methods.lrp import LRP, RELATIVE
+from lstm_explain.methods.lrp import LRP, RELATIVE, ProductRule
 from lstm_explain.model import Model
 from lstm_explain.operators import TABLE
 
@@ -42,8 +42,8 @@ def candidates(model: Model, base: LRP) -> dict[str, LRP]:
     kept = {name: value for name, value in base.parameters().items() if name not in ("epsilon", *RELATIVE)}
     found = {DEFAULT_NAME: LRP(**kept)}
     found |= {_label(numbers): LRP(**kept, **numbers) for numbers in STABILISERS[1:]}
-    if base.product_rule == "all":
-        found["product_rule=half"] = replace(found[DEFAULT_NAME], product_rule="half")
+    for other in _other_product_rules(model, base):
+        found[f"product_rule={other}"] = replace(found[DEFAULT_NAME], product_rule=other)
     if base.composite is None and _has_dense_layers(model):
         for rule in RULES:
             composite = Composite({"dense": rule})
@@ -73,6 +73,16 @@ def entry(method: LRP) -> dict[str, Any]:
 
 def _label(numbers: Mapping[str, float]) -> str:
     return ", ".join(f"{name}={value:g}" for name, value in numbers.items())
+
+
+def _other_product_rules(model: Model, base: LRP) -> tuple[ProductRule, ...]:
+    """Returns the product rules to compare with that of `base`. Without attention, "attn" is "all"."""
+    attends = any(node.attention for node in model.report().nodes)
+    others: dict[ProductRule, tuple[ProductRule, ...]] = {
+        "all": ("half", "attn") if attends else ("half",),
+        "attn": ("all", "half") if attends else ("half",),
+    }
+    return others.get(base.product_rule, ())
 
 
 def _has_dense_layers(model: Model) -> bool:

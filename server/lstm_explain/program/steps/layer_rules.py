@@ -205,7 +205,8 @@ def layer_steps(plan: Plan, lrp: LRP) -> dict[str, BackwardStep]:
     firsts = _firsts(plan)
     for backward_node in plan.backward_nodes:
         node = backward_node.node
-        rule = composite.rule_of(node.name, node.op, backward_node.op.layer, is_first=node.name in firsts)
+        layer = backward_node.op.layer if backward_node.kind is Kind.MAP else ""  # a product of live values is none
+        rule = composite.rule_of(node.name, node.op, layer, is_first=node.name in firsts)
         if rule is None or (backward_node.kind is Kind.RECURRENT and isinstance(rule, Epsilon)):
             continue
         reader = behind.get(node.outputs[0])
