@@ -51,7 +51,7 @@ TEMPORARY = {
     Kind.LOOKUP: 1.0,
     Kind.SCALE: 1.0,
     Kind.ACTIVATION: 2.0,
-    Kind.WEIGHTS: 4.0,
+    Kind.WEIGHTS: 3.5,
     Kind.FIRST_ORDER: 4.0,
 }
 TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}

@@ -11,7 +11,9 @@ from onnx import numpy_helper
 import lstm_explain as lx
 
 STEPS, WIDTH = 5, 4
-METHODS: list[lx.Method] = [lx.LRP(r, bias_factor=f) for r in ("all", "half", "prop", "abs") for f in (0.0, 1.0)]  # type: ignore[arg-type]
+METHODS: list[lx.Method] = [
+    lx.LRP(r, bias_factor=f) for r in ("all", "half", "prop", "abs", "attn") for f in (0.0, 1.0)
+]  # type: ignore[arg-type]
 METHODS += [lx.Gradient()]
 
 

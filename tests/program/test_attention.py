@@ -343,6 +343,19 @@ def test_a_compiled_file_gives_the_same_answer(name: str) -> None:
     check_like_engine(found, model.explain({"x": x}, lx.LRP("attn"), target))
 
 
+def test_what_float32_cannot_resolve_is_answered_in_float64() -> None:
+    """An explained value that is next to nothing beside what cancels in it, for the first sample."""
+    own, x = made_attention(WIDTH, 2), X.astype(np.float32)
+    y = own.forward(x[0].astype(np.float64))
+    target = lx.Target(weights=WEIGHTS - y * ((WEIGHTS * y).sum() / (y * y).sum()) * (1 - 1e-5))
+    single, double = (lx.load(attention_model(own, STEPS, dtype=dtype)) for dtype in (np.float32, np.float64))
+    e = single.explain({"x": x}, lx.LRP("attn"), target)
+    finer = double.explain({"x": x.astype(np.float64)}, lx.LRP("attn"), target)
+    assert np.abs(finer.explained[0]) < 1e-4 < np.abs(finer.explained[1:]).min()
+    assert (np.abs(e.ledger.residual) <= 5e-5 * np.abs(finer.explained)).all()
+    check_same(e.relevance["x"], finer.relevance["x"], 1e-6)
+
+
 def test_many_targets_equal_one_after_the_other() -> None:
     model = lx.load(MODELS["recurrent"]())
     x = RNG.standard_normal((2, STEPS, WIDTH)).astype(np.float32)

@@ -26,12 +26,16 @@ def softmax(x: Array) -> Array:
 
 
 def softmax_lrp(x: Array, R: Array) -> tuple[Array, float]:
-    """Returns R_i = x_i (R_i - s_i sum_j R_j), and what is left of the sum of R: the rule does not conserve it."""
-    s, total, found = softmax(x), R.sum(), np.zeros(len(x))
+    """Returns R_i = x_i (R_i - s_i sum_j R_j), and what is left of the sum of R: the rule does not conserve it.
+
+    Where a weight is zero, the score is masked.
+    """
+    s, found = softmax(x), np.zeros(len(x))
+    total = sum(R[i] for i in range(len(x)) if s[i] != 0)
     for i in range(len(x)):
-        if x[i] != -np.inf:
+        if s[i] != 0:
             found[i] = x[i] * (R[i] - s[i] * total)
-    return found, float(total - found.sum())
+    return found, float(R.sum() - found.sum())
 
 
 def product_lrp(A: Array, V: Array, R: Array, rules: Rules) -> tuple[Array, Array, float]:

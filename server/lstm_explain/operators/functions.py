@@ -13,6 +13,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import axis_rules
 from lstm_explain.operators.array_api import cast, erf, namespace, row_sums
+from lstm_explain.operators.formulas import times
 from lstm_explain.operators.numpy_evaluation import of_any, of_integers
 from lstm_explain.operators.operator import Kind, NodeContext, Operator, Trait, add, aligned
 
@@ -204,11 +205,14 @@ def _softmax(ctx: NodeContext, slot: int, g: Array) -> Array:
 
 def _softmax_relevance(ctx: NodeContext, slot: int, r: Array) -> Array:
     """Return x_i (R_i - y_i sum_j R_j): the first-order Taylor expansion at x, whose constant term keeps the rest
-    (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602, proposition 3.1). A score of minus infinity is a mask.
+    (AttnLRP, Achtibat et al. 2024, arXiv 2402.05602, proposition 3.1).
+
+    A weight of zero is masked and passes nothing: with a bias factor it has relevance, which a score of -1e9 would
+    multiply.
     """
-    x, axes, xp = ctx.x(0), _softmax_axes(ctx, r.ndim), namespace(r)
-    passed = r - ctx.y() * row_sums(r, axes)
-    return xp.where(xp.isinf(x), 0, xp.where(xp.isinf(x), 0, x) * passed)
+    x, y, xp = ctx.x(0), ctx.y(), namespace(r)
+    r = xp.where(y == 0, 0, r)
+    return times(r - y * row_sums(r, _softmax_axes(ctx, r.ndim)), x)
 
 
 def _log_softmax(ctx: NodeContext, slot: int, g: Array) -> Array:
