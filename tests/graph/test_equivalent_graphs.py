@@ -22,7 +22,7 @@ BATCH, WIDTH = 3, 4
 SETTINGS = [lx.LRP(rule, 1e-2, share) for rule, share in itertools.product(PRODUCT_RULES, (0.0, 0.4))]
 SETTINGS += [lx.LRP(), lx.LRP("half", bias_factor=0.4)]
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 EXPORTED = [p.parent for folder in ("cases", "exports") for p in sorted((HERE / folder).glob("*/model.dynamo.onnx"))]
 
 
@@ -52,6 +52,10 @@ class Parts:
 
     def tanh(self, i: int = 1) -> str:
         return self.op("Tanh", self.dense(i))
+
+
+def bounded_softplus(p: Parts, x: str) -> str:
+    return p.op("Where", p.op("Greater", x, p.number(20.0)), x, p.op("Softplus", x))
 
 
 Formula = Callable[[Parts], str]
@@ -117,6 +121,10 @@ IDENTITIES: dict[str, dict[str, Formula]] = {
         "spelled out": lambda p: p.op("Log", p.op("Add", p.op("Exp", p.dense(0)), p.number(1.0))),
         "one first": lambda p: p.op("Log", p.op("Add", p.number(1.0), p.op("Exp", p.dense(0)))),
     },
+    "a step size": {
+        "an operator": lambda p: p.op("Mul", p.op("Softplus", p.dense(0)), p.tanh()),
+        "with torch's bound": lambda p: p.op("Mul", bounded_softplus(p, p.dense(0)), p.tanh()),
+    },
     "a square": {
         "a power": lambda p: p.op("Pow", p.dense(0), p.number(2.0)),
         "a product": lambda p: (lambda a: p.op("Mul", a, a))(p.dense(0)),
@@ -146,7 +154,7 @@ IDENTITIES: dict[str, dict[str, Formula]] = {
         "the bias subtracted": lambda p: p.op("Sub", p.product(0), p.op("Neg", p.biases[0])),
     },
 }
-SINGLE = {"a softplus"}  # ONNX Runtime has the operator in float32 only
+SINGLE = {"a softplus", "a step size"}  # ONNX Runtime has the operator in float32 only
 PAIRS = [(name, how) for name, ways in IDENTITIES.items() for how in list(ways)[1:]]
 
 
@@ -201,5 +209,5 @@ def test_both_exports_run_in_double(folder: Path) -> None:
         graph = to_float64(model._engine.graph)
         with np.load(folder / "input.npz") as stored:
             inputs = in_float64({name: stored[name] for name in model.inputs})
-        head = model._heads[model.default_output]
+        head = model.head_of(model.default_output)
         Engine(graph).explain(inputs, Question(lx.LRP("half"), model.default_output, head, [lx.Target(index=0)], ()))

@@ -241,6 +241,25 @@ def test_layers_around_an_lstm() -> None:
     check_same(own.relevance["x"], everywhere.relevance["x"], 1e-4)
 
 
+def test_a_product_of_two_computed_values_is_no_dense_layer() -> None:
+    """The rule of dense layers leaves it alone, as a rule for both layers by name does; by name, it is refused."""
+    rng = np.random.default_rng(64)
+    g = GraphBuilder(np.float64, 17)
+    x = g.input("x", ["B", 3, 4])
+    one, other = (g.op("MatMul", [x, g.constant(rng.normal(size=(4, 3)), f"W{n}")], n) for n in ("one", "other"))
+    model = lx.load(g.model(g.op("MatMul", [one, other], "both"), ["B", 3, 3]))
+
+    def relevance(composite: lx.Composite) -> Any:
+        feeds = {"x": np.random.default_rng(65).normal(size=(2, 3, 4))}
+        return model.explain(feeds, lx.LRP(composite=composite), lx.Target(index=(1, 2))).relevance["x"]
+
+    by_kind = relevance(lx.Composite({"dense": lx.ZPlus()}))
+    np.testing.assert_array_equal(by_kind, relevance(lx.Composite({"one": lx.ZPlus(), "other": lx.ZPlus()})))
+    assert np.abs(by_kind - relevance(lx.Composite({"one": lx.ZPlus()}))).max() > 1e-4
+    with pytest.raises(lx.MethodError, match=r"'both' .* is no dense"):
+        relevance(lx.Composite({"both": lx.ZPlus()}))
+
+
 @pytest.mark.parametrize(
     ("composite", "says"),
     [

@@ -107,6 +107,29 @@ def test_a_step_size_is_a_gate_where_there_is_no_other() -> None:
         assert node.gate.startswith(gate)
 
 
+@pytest.mark.parametrize("op", ["MatMul", "Einsum"])
+@pytest.mark.parametrize(("activation", "added", "reached"), [("Softmax", "v", False), ("Sigmoid", "v", True),
+                                                              ("Softmax", "", True)])  # fmt: skip
+def test_a_mean_of_constants_beside_a_signal_is_a_constant(op: str, activation: str, added: str, reached: bool) -> None:
+    """As the vectors of relative positions in attention are. A dense layer of sigmoids is none, and where nothing is
+    added, the weights are all that can be explained.
+    """
+    rng = np.random.default_rng(4)
+    g = GraphBuilder(np.float32, 20)
+    u = g.input("u", ["N", 3])
+    vectors = g.constant(rng.normal(size=(3, 2)), "vectors")
+    attributes = {"equation": "nk,kd->nd"} if op == "Einsum" else {}
+    y = g.op(op, [g.op("Identity", [g.op(activation, [u])]), vectors], "mean", **attributes)
+    feeds = {"u": rng.normal(size=(4, 3)).astype(np.float32)}
+    if added:
+        y = g.op("Add", [y, g.input(added, ["N", 2])])
+        feeds[added] = rng.normal(size=(4, 2)).astype(np.float32)
+    e = lx.load(g.model(y, ["N", 2])).explain(feeds, lx.LRP(), lx.Target(index=1))
+    assert np.all(e.relevance["u"] != 0) if reached else not e.relevance["u"].any()
+    if not reached:
+        np.testing.assert_allclose(e.relevance["v"].sum(axis=1) + e.ledger.absorbed, e.explained, rtol=1e-5)
+
+
 def test_the_caller_decides() -> None:
     g, value = graph_of(FRACTIONS["one minus a decay"])
     proto = g.model(g.reduce("sum", g.op("Mul", [g.input("s", ["N", 3]), value], "product"), 1, "total"), ["N"])

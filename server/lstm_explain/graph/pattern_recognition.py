@@ -14,6 +14,7 @@ from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.graph.node_editing import make
 
 Producers = Mapping[str, Node]
+LINEAR_ABOVE = 20  # where softplus(x) is x in float32
 Pattern = Callable[[Graph, Producers, Node], "Node | None"]
 
 
@@ -71,6 +72,20 @@ def _softplus(graph: Graph, producers: Producers, node: Node) -> Node | None:
     if exponential is None or graph.type_of(node.outputs[0]).dtype != np.float32:
         return None
     return make("Softplus", exponential.inputs[:1], [node.outputs[0]], node.opset, node.name)
+
+
+def _bounded_softplus(graph: Graph, producers: Producers, node: Node) -> Node | None:
+    """Recognises x where x > 20, else softplus(x), as torch defines it: the same number in float32."""
+    above, x, otherwise = node.inputs
+    compared, softplus = producers.get(above), producers.get(otherwise)
+    if compared is None or compared.op != "Greater" or compared.inputs[0] != x:
+        return None
+    threshold = graph.constants.get(compared.inputs[1])
+    if threshold is None or threshold.size != 1 or threshold.reshape(-1)[0] < LINEAR_ABOVE:
+        return None
+    if softplus is None or softplus.op != "Softplus" or softplus.inputs[0] != x:
+        return None
+    return make("Softplus", [x], [node.outputs[0]], node.opset, node.name)
 
 
 def _complement(graph: Graph, producers: Producers, node: Node) -> Node | None:
@@ -131,4 +146,5 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "Log": (_softplus,),
     "Add": (_complement,),
     "Max": (_relu,),
+    "Where": (_bounded_softplus,),
 }

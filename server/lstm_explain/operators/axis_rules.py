@@ -7,6 +7,7 @@ have the same order, even if their numbers differ: after a convolution, a poolin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from lstm_explain.graph.ir import Graph, Node
@@ -71,6 +72,7 @@ def reshaped(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
     before, after = graph.type_of(node.inputs[0]).shape, graph.type_of(node.outputs[0]).shape
     if before is None or after is None or len(before) != len(inputs[0]):
         return ()
+    after = _with_open_extent(before, after)
     front = _common_prefix(before, after)
     back = min(_common_prefix(before[::-1], after[::-1]), min(len(before), len(after)) - front)
     middle = (NOWHERE,) * (len(after) - front - back)
@@ -267,6 +269,11 @@ def moved_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tupl
     return [("hint", inputs[0][2])] if len(inputs[0]) == 3 else []
 
 
+def paired(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
+    """A matrix of every position of an axis by every position of the same axis: attention, along time probably."""
+    return [("hint", _at(inputs, 0, -2) & _at(inputs, 1, -1))]
+
+
 # --- helpers -----------------------------------------------------------------------------------------------------
 
 
@@ -306,3 +313,18 @@ def _common_prefix(a: Sequence[int | str | None], b: Sequence[int | str | None])
     while count < min(len(a), len(b)) and a[count] is not None and a[count] == b[count]:
         count += 1
     return count
+
+
+Extents = tuple[int | str | None, ...]
+
+
+def _with_open_extent(before: Extents, after: Extents) -> Extents:
+    """Name the one open extent after a reshape as before it, where all others leave it its number and its place."""
+    places = [[axis for axis, n in enumerate(shape) if not isinstance(n, int)] for shape in (before, after)]
+    if any(len(axes) != 1 for axes in places):
+        return after
+    (old,), (new,) = places
+    sides = ((before[:old], after[:new]), (before[old + 1 :], after[new + 1 :]))
+    if any(math.prod(a) != math.prod(b) for a, b in sides):  # type: ignore[arg-type]
+        return after
+    return (*after[:new], before[old], *after[new + 1 :])

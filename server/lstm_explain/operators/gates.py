@@ -70,18 +70,30 @@ def complement_slot(graph: Graph, producers: dict[str, Node], node: Node) -> int
 def gates_constant(
     graph: Graph, producers: dict[str, Node], live: Set[str], node: Node, slots: tuple[int, ...]
 ) -> bool:
-    """Return whether a gate multiplies a constant signal, as the first step of a cell does with a bias or a state.
+    """Return whether a gate multiplies a constant signal, as the first step of a cell does with a bias or a state, and
+    attention with the vectors of relative positions.
 
     Only where the product is added to another live term. Elsewhere, for example in a head that scales its sigmoid, the
     gate is all that can be explained.
     """
-    if node.op != "Mul" or len(slots) != 1 or not is_gate(graph, producers, node.inputs[slots[0]]):
+    if len(slots) != 1 or not _gates(graph, producers, node, node.inputs[slots[0]]):
         return False
     extents = graph.type_of(node.inputs[1 - slots[0]]).shape
     if extents is None or all(n == 1 for n in extents):
         return False
     sums = [n for n in producers.values() if n.op in ("Add", "Sum") and node.outputs[0] in n.inputs]
     return bool(sums) and all(any(i in live and i != node.outputs[0] for i in n.inputs) for n in sums)
+
+
+def _gates(graph: Graph, producers: dict[str, Node], node: Node, value: str) -> bool:
+    """Return whether the value is a gate in this product. In a sum of products, only weights of a mean are gates: a
+    dense layer reads sigmoids as signals.
+    """
+    if node.op == "Mul":
+        return is_gate(graph, producers, value)
+    while (source := producers.get(value)) is not None and TABLE.traits(source.op) & MOVES:
+        value = source.inputs[0]
+    return node.op in ("MatMul", "Einsum") and source is not None and source.op == "Softmax"
 
 
 def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait = Trait.GATE) -> bool:

@@ -139,6 +139,7 @@ add(
         fan_in=_matmul_fan_in,
         layout=_matmul_layout,
         axes=axis_rules.multiplied,
+        roles=axis_rules.paired,
         product_rule=share_matmul,
         layer="dense",
         evaluation=Evaluation(_matmul_function),

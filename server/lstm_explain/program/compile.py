@@ -117,14 +117,14 @@ def _compile(
     if purpose.attention:
         backward_nodes, own_gates = with_attention(backward_nodes, own_gates)
     linear = frozenset[str]() if purpose.gradient else linear_values(backward_nodes, linear_sources)
-    first_order = frozenset[str]() if purpose.gradient else first_order_values(graph, backward_nodes)
+    first_order = frozenset[str]() if purpose.gradient else first_order_values(graph, backward_nodes, linear)
     producers, products = graph.producers(), [s for s in backward_nodes if s.kind is Kind.PRODUCT]
     gates = {s.node.name: gate_of(graph, producers, s.node, s.live, own_gates).slot for s in products}
     saved_values = _saved_values(graph, backward_nodes, linear, first_order, gradient=purpose.gradient)
     saved_values |= dict.fromkeys([*keep, *targets])
     extra: list[Node] = []
     if purpose.constants_too:
-        extra = constant_parts(graph, backward_nodes, linear)
+        extra = constant_parts(graph, backward_nodes, linear - first_order)  # which absorb their own constants
         saved_values |= dict.fromkeys(
             constant_value(o) for s in backward_nodes if s.kind in (Kind.SUM, Kind.MAP) for o in s.node.outputs
         )

@@ -184,7 +184,7 @@ def backward_node_at(node: Node, reached: Reachability, scales: Scales) -> Backw
         return BackwardNode(node, replace(op, lrp_saved=("shape",)), Kind.ACTIVATION, slots)
     if kind is Kind.SCALE and scales.activated_slot(node) in slots:
         return BackwardNode(node, replace(op, lrp_saved=("shape",), distribute=op.spread), Kind.ACTIVATION, slots)
-    if kind is Kind.SCALE and gates_constant(graph, producers, scales.live, node, slots):
+    if kind in (Kind.SCALE, Kind.MAP) and gates_constant(graph, producers, scales.live, node, slots):
         return BackwardNode(node, op, Kind.PRODUCT, slots)
     return BackwardNode(node, op, kind, slots, reached.captured, reached.entries)
 
@@ -227,9 +227,9 @@ def linear_values(backward_nodes: Sequence[BackwardNode], given: Iterable[str] =
     return frozenset(linear)
 
 
-def first_order_values(graph: Graph, backward_nodes: Sequence[BackwardNode]) -> frozenset[str]:
-    """Returns the values to which first-order nodes send densities, although they may be neurons of their own
-    (first_order.py).
+def first_order_values(graph: Graph, backward_nodes: Sequence[BackwardNode], linear: frozenset[str]) -> frozenset[str]:
+    """Returns the values that take densities of first-order nodes, although they may be neurons of their own
+    (first_order.py), and the parts of such sums. linear: values that take the densities of whatever they feed.
 
     A sum with a LogSumExp among its terms is one of them, although no exponential follows.
     """
@@ -241,8 +241,12 @@ def first_order_values(graph: Graph, backward_nodes: Sequence[BackwardNode]) -> 
     first_order = FirstOrderNodes(graph.producers(), following)
     for b in reversed(backward_nodes):
         first_order.visit(b.node, b.op, b.kind, b.live)
+    parts = set[str]()
+    for b in reversed(backward_nodes):
+        if b.kind is Kind.FIRST_ORDER or (b.kind in SUMS and not parts.isdisjoint(b.node.outputs)):
+            parts.update(linear.intersection(b.node.inputs[slot] for slot in b.live))
     return frozenset(
-        o for b in backward_nodes if b.kind in TAKES_DENSITIES for o in b.node.outputs if o in first_order.found
+        o for b in backward_nodes if b.kind in TAKES_DENSITIES for o in b.node.outputs if o in first_order.found | parts
     )
 
 
