@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every case of the zoo under every law. `pytest -k "test_zoo_case and t_lstm"` picks models, `-k outputs` a law."""
+"""Every case of both zoos under every law. `pytest -k "test_zoo_case and t_lstm"` picks models, `-k outputs` a law."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ APPLIES: dict[Callable[[Case], None], Callable[[Case], bool]] = {
     ("name", "law"),
     [
         pytest.param(name, law, id=f"{name}-{law.__name__}")
-        for name in zoo.names()
+        for name in (*zoo.names(), *zoo.second_names())
         for law, applies in APPLIES.items()
         if applies(zoo.load(name))
     ],

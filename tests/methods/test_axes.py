@@ -11,7 +11,7 @@ from tests import zoo
 from tests.builders import recurrent_model
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", [*zoo.names(), *zoo.second_names()])
 def test_axes_of_the_zoo(name: str) -> None:
     case = zoo.load(name)
     model = lx.load(case.path)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 HERE = Path(__file__).parent
+SECOND = "s_"  # prefix of the second zoo
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -28,6 +29,7 @@ class Case:
     grads: Arrays  # gradient of the target (of its logit where `is_pre_activation`), per sample
     grad_post: Arrays  # gradient of the output itself, where it ends in Softmax or Sigmoid
     pre: Arrays  # the value before that Softmax or Sigmoid
+    more: Arrays  # further inputs from the distribution that the model was trained on, without recorded numbers
 
     @property
     def target_output(self) -> str:
@@ -73,7 +75,7 @@ class Case:
 def load(name: str) -> Case:
     """Read one case by its folder's name."""
     folder = HERE / name
-    groups: dict[str, Arrays] = {"input": {}, "output": {}, "grad": {}, "grad_post": {}, "pre": {}}
+    groups: dict[str, Arrays] = {"input": {}, "output": {}, "grad": {}, "grad_post": {}, "pre": {}, "more": {}}
     with np.load(folder / "case.npz") as stored:
         for key in stored.files:
             group, _, tensor = key.partition(":")  # tensor names may hold colons themselves
@@ -87,12 +89,18 @@ def load(name: str) -> Case:
         grads=groups["grad"],
         grad_post=groups["grad_post"],
         pre=groups["pre"],
+        more=groups["more"],
     )
 
 
 def names() -> list[str]:
-    """All case names, sorted: usable as pytest parameters and ids without reading any model."""
-    return sorted(path.parent.name for path in HERE.glob("*/meta.json"))
+    """The names of the first zoo, sorted: usable as pytest parameters and ids without reading any model."""
+    return sorted(path.parent.name for path in HERE.glob("*/meta.json") if not path.parent.name.startswith(SECOND))
+
+
+def second_names() -> list[str]:
+    """The names of the second zoo. Its graphs are large, so tests of what does not depend on cells leave it out."""
+    return sorted(path.parent.name for path in HERE.glob(f"{SECOND}*/meta.json"))
 
 
 def cases() -> list[Case]:
