@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo explains sentences and a year of weather with a real server and real models.
+"""The demo explains sentences, by two networks, and a year of weather with a real server and real models.
 
 It starts `lstm-explain serve` with the models in models/, calls it with the Python client, shows heatmaps and ledgers
 in the terminal, writes demo.html, and stops the server.
@@ -24,6 +24,7 @@ from rich.console import Console
 
 import lstm_explain_client
 from lstm_explain_client import Client, Result, render
+from lstm_explain_client.render import html
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "demo.html"
@@ -53,6 +54,9 @@ SENTENCES = [
     Sentence("There is nothing wrong with this lovely little comedy.", True, "a negation of blame"),
     Sentence("This film is not good.", False, "a negation of praise"),
 ]
+# Two networks with the same words and classes; the terminal shows the first, and what the second makes of it.
+LSTM, MAMBA = "sentiment", "sentiment-mamba"
+STRONGEST = 3  # words that the terminal names
 LAST_DAY = date(2023, 4, 10)
 DAYS = 365
 
@@ -94,20 +98,35 @@ def server() -> Iterator[str]:
 
 
 def sentences(client: Client, console: Console) -> Iterator[tuple[str, str]]:
-    """Show every sentence, and yield a heading and a picture of each for the page."""
+    """Show every sentence, and yield a heading and the pictures of both networks for the page."""
     console.rule("Sentences: which words speak for the class that the model chose")
     console.print(LEGEND, highlight=False)
-    result = client.explain("sentiment", {"tokens": [s.text for s in SENTENCES]})
-    (output,) = result.outputs.values()
-    classes = result.detail.class_names["logits"] if result.detail else ()
-    for number, (sentence, logits) in enumerate(zip(SENTENCES, output, strict=True)):
-        said = int(logits.argmax())
-        neutral = len(logits) // 2
-        right = said != neutral and (said > neutral) == sentence.positive
-        verdict = f"{sentence.shows}; the model says {classes[said]}" + ("" if right else ", and is wrong")
+    result, other = (client.explain(name, {"tokens": [s.text for s in SENTENCES]}) for name in (LSTM, MAMBA))
+    for number, sentence in enumerate(SENTENCES):
+        verdict = f"{sentence.shows}; the model says {said(result, number, sentence)}"
         console.print(f"\n[bold]{sentence.text}[/bold]  ({verdict})", highlight=False)
         result.print(number)
-        yield f"{sentence.text} ({verdict})", result.sample_html(number)
+        line = f"A Mamba says {said(other, number, sentence)}; its strongest words: {strongest(other, number)}"
+        console.print(line, highlight=False)
+        pictures = [
+            f"<div><b>The {network} says {said(answer, number, sentence)}</b>{answer.sample_html(number)}</div>"
+            for network, answer in (("LSTM", result), ("Mamba", other))
+        ]
+        yield f"{sentence.text} ({sentence.shows})", html.beside(*pictures)
+
+
+def said(result: Result, number: int, sentence: Sentence) -> str:
+    """The class that the model chose, and whether a reader would disagree."""
+    logits, classes = result.outputs["logits"][number], result.detail.class_names["logits"] if result.detail else ()
+    chosen, neutral = int(logits.argmax()), len(logits) // 2
+    right = chosen != neutral and (chosen > neutral) == sentence.positive
+    return classes[chosen] + ("" if right else ", and is wrong")
+
+
+def strongest(result: Result, number: int) -> str:
+    relevance, words = result.relevance["tokens"][number], result.tokens["tokens"][number]
+    order = np.argsort(-np.abs(relevance[: len(words)]))[:STRONGEST]
+    return ", ".join(f"{words[i]} {relevance[i]:+.2f}".replace("-", "−") for i in order)
 
 
 def weather(client: Client, console: Console) -> Iterator[tuple[str, str]]:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train the bundled sentiment model on the Stanford Sentiment Treebank, export it and measure what was exported."""
 
+import argparse
 import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnxruntime
@@ -16,6 +18,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
+Network = TypeVar("Network", bound=nn.Module)
 PAD, UNK = 0, 1
 CLASSES = 5
 NEUTRAL = 2
@@ -126,7 +129,7 @@ def forget_words(tokens: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
     return torch.where(torch.rand(tokens.shape) < rates[tokens], torch.full_like(tokens, UNK), tokens)
 
 
-def predict(model: Classifier, sentences: Sentences) -> torch.Tensor:
+def predict(model: nn.Module, sentences: Sentences) -> torch.Tensor:
     """Logits of all sentences, in batches of sentences of different lengths."""
     model.eval()
     with torch.no_grad():
@@ -143,7 +146,7 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     return five, (positive == (labels > NEUTRAL))[decided].float().mean().item()
 
 
-def follow(average: Classifier, model: Classifier, rate: float) -> None:
+def follow(average: nn.Module, model: nn.Module, rate: float) -> None:
     """Move the running average of the weights a little towards the weights of this step."""
     with torch.no_grad():
         for kept, current in zip(average.parameters(), model.parameters(), strict=True):
@@ -151,8 +154,8 @@ def follow(average: Classifier, model: Classifier, rate: float) -> None:
 
 
 def train(
-    model: Classifier, sentences: Sentences, dev: Sentences, rates: torch.Tensor, epochs: int, learning_rate: float
-) -> Classifier:
+    model: Network, sentences: Sentences, dev: Sentences, rates: torch.Tensor, epochs: int, learning_rate: float
+) -> Network:
     """Adam on the cross-entropy; returns the running average of the weights as of the epoch that is best on dev."""
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
     average, best, best_score, step = copy.deepcopy(model), model, 0.0, 0
@@ -174,28 +177,38 @@ def train(
     return best
 
 
-def verify(path: Path, model: Classifier, sentences: Sentences) -> torch.Tensor:
+def verify(path: Path, model: nn.Module, sentences: Sentences) -> torch.Tensor:
     """Run the exported model over ragged batches, compare it with torch, return its logits."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     order = range(len(sentences.tokens))
     batches = sentences.batches(64, order)
     logits = np.concatenate([session.run(None, {"tokens": tokens.numpy()})[0] for tokens, _ in batches])
-    check_close("sentiment", logits, predict(model, sentences).numpy(), 1e-5)
+    check_close(path.parent.parent.name, logits, predict(model, sentences).numpy(), 1e-5)
     return torch.from_numpy(logits)
 
 
-def main() -> None:
-    options = data_parser(__doc__, seed=1)
-    options.add_argument("--epochs", type=int, default=8, help="passes over the training data")
-    options.add_argument("--embedding-size", type=int, default=60)
-    options.add_argument("--hidden-size", type=int, default=60, help="of each direction")
+def add_options(
+    options: argparse.ArgumentParser, *, epochs: int, embedding_size: int, hidden_size: int
+) -> argparse.ArgumentParser:
+    """The options that both models of sentiment have."""
+    options.add_argument("--epochs", type=int, default=epochs, help="passes over the training data")
+    options.add_argument("--embedding-size", type=int, default=embedding_size)
+    options.add_argument("--hidden-size", type=int, default=hidden_size, help="units, of each direction")
     options.add_argument("--dropout", type=float, default=0.5)
     options.add_argument("--learning-rate", type=float, default=4e-3)
     options.add_argument("--min-count", type=int, default=2, help="rarer words are unknown words")
     options.add_argument("--forget", type=float, default=0.1, help="a word seen n times is hidden at forget/(forget+n)")
-    chosen = options.parse_args()
-    make_deterministic(chosen.seed)
+    return options
 
+
+def train_and_export(
+    name: str,
+    chosen: argparse.Namespace,
+    build: Callable[[int], Network],
+    save: Callable[[Path, Network], None],
+) -> None:
+    """Train the network that `build` makes for a number of words, write it and the tokenizer, print the accuracy."""
+    make_deterministic(chosen.seed)
     texts, labels = read(chosen.data / "sst" / "fine.train.txt")
     tokenizer = build_tokenizer()
     counts = learn_words(tokenizer, texts, chosen.min_count)
@@ -206,16 +219,27 @@ def main() -> None:
     for index in range(UNK + 1, words):
         rates[index] = chosen.forget / (chosen.forget + counts[tokenizer.id_to_token(index)])
 
-    model = Classifier(words, chosen.embedding_size, chosen.hidden_size, chosen.dropout)
-    model = train(model, sentences, dev, rates, chosen.epochs, chosen.learning_rate)
+    model = train(build(words), sentences, dev, rates, chosen.epochs, chosen.learning_rate)
 
-    path = model_path(chosen.out, "sentiment")
-    save_classifier(path, model.embedding, model.lstm, model.linear)
+    path = model_path(chosen.out, name)
+    save(path, model)
     tokenizer.save(str(path.parent.parent / "tokenizer.json"))
     print(f"{words} words, {sum(p.numel() for p in model.parameters())} parameters, {path.stat().st_size} bytes")
-    for name, part in (("dev", dev), ("test", test)):
+    for part_name, part in (("dev", dev), ("test", test)):
         five, two = accuracy(verify(path, model, part), part.labels)
-        print(f"{name}: {five:.2%} on five classes, {two:.2%} positive against negative")
+        print(f"{part_name}: {five:.2%} on five classes, {two:.2%} positive against negative")
+
+
+def main() -> None:
+    options = data_parser(__doc__, seed=1)
+    chosen = add_options(options, epochs=8, embedding_size=60, hidden_size=60).parse_args()
+
+    def build(words: int) -> Classifier:
+        return Classifier(words, chosen.embedding_size, chosen.hidden_size, chosen.dropout)
+
+    train_and_export(
+        "sentiment", chosen, build, lambda path, model: save_classifier(path, model.embedding, model.lstm, model.linear)
+    )
 
 
 if __name__ == "__main__":

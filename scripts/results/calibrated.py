@@ -19,7 +19,7 @@ from lstm_explain.calibration.setup import Clock, Setup
 from lstm_explain.repository.model_folder import find_model
 from lstm_explain.repository.served_model import load_served
 
-NAMES = ("addition", "subtraction", "corridor", "discharge", "sentiment")
+NAMES = ("addition", "subtraction", "corridor", "discharge", "sentiment", "sentiment-mamba")
 SAMPLES, BUDGET = 400, 90.0  # of each model; seconds
 BASELINES = {"corridor": 0.0}  # a step at which the agent is nowhere; the mean would be a little of everywhere
 PAPERS = "ε = 0.001"
@@ -52,8 +52,9 @@ def run(data_folder: Path, progress: Callable[[str], None], *, cards: bool = Fal
 `lx.calibrate` chose the setting of each bundled model on data that the model was trained on. This table measures the
 choice on data that neither training nor calibration used: the mean fall of the explained value when the most relevant
 steps are deleted, from one to half of them in geometric steps; the gain is paired, with its 95 % interval. "untrusted"
-is the percentage of answers with a warning. The inputs of `sentiment` are half test sentences and half texts of 2 to 16
-test sentences; those of `discharge` are years of weather that end in a year that was not used in training.
+is the percentage of answers with a warning. The inputs of `sentiment` and `sentiment-mamba` are half test sentences and
+half texts of 2 to 16 test sentences; those of `discharge` are years of weather that end in a year that was not used in
+training.
 
 {table(head, rows)}"""
 
