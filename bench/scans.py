@@ -35,6 +35,9 @@ CELLS: list[tuple[str, Form, int]] = [
     ("lstm", "loop", STEPS),
     ("selective_scan", "loop", STEPS),
     ("lstm", "unrolled", STEPS),
+    ("gru", "unrolled", STEPS),
+    ("slstm", "unrolled", STEPS),
+    ("selective_scan", "unrolled", STEPS),
 ]
 LOADED = (50, 100, 200, 400)  # steps of an unrolled LSTM
 

@@ -35,7 +35,13 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
         raise ModelError(f"the model cannot be read: {runtime_message(error)}") from error
     try:
         model = Model(proto, gates)
-        verify(model)
+        try:
+            verify(model)
+        except ModelError:
+            if model.engine.graph.repeats is None:
+                raise
+            model = Model(proto, gates, fold=False)  # the loop in place of a repeated cell does not do the same
+            verify(model)
     except ModelError:
         raise
     except Exception as error:  # A runtime may fail to prepare even a valid file.

@@ -60,8 +60,11 @@ class Model:
     that may be given as text.
     """
 
-    def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
-        self._proto, graph = prepare(proto)
+    def __init__(
+        self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None, *, fold: bool = True
+    ) -> None:
+        """fold: whether the repeats of an unrolled cell run as one loop."""
+        self._proto, graph = prepare(proto, gates or {}, fold=fold)
         self._engine = Engine(graph, gates)
         self.inputs = {name: spec_of(graph, name) for name in graph.inputs}
         self.outputs = {name: spec_of(graph, name) for name in graph.outputs}

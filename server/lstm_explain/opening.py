@@ -48,6 +48,8 @@ def _check_names(model: Model, gates: Mapping[str, int | None]) -> None:
     if not gates:
         return
     known = {name for node in model.report().nodes for name in (node.name, node.name.rpartition("/body/")[2])}
+    repeats = model.engine.graph.repeats
+    known |= frozenset() if repeats is None else repeats.nodes
     for name in gates:
         if name not in known:
             raise ModelError(f"gates: the model has no node {name!r}; report() lists the nodes")

@@ -30,6 +30,9 @@ def to_float64(graph: Graph, *, im2col: bool = True) -> Graph:
         constants={name: _array_to_float64(a) for name, a in graph.constants.items()},
         types={name: _type_to_float64(t) for name, t in graph.types.items()},
     )
+    if graph.repeats is not None:
+        written = graph.repeats.written
+        converted.repeats = replace(graph.repeats, written=lambda: to_float64(written(), im2col=im2col))
     converted.nodes = [n for node in graph.nodes for n in _converted_nodes(converted, node, im2col=im2col)]
     return converted
 

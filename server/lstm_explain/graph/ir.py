@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,17 @@ class Node:
         return list(dict.fromkeys(name for body in self.bodies.values() for name in body.captured))
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """What a graph held before the repeats of its cells became Scans. nodes, values: names of those of single repeats.
+    written: returns the graph as it was.
+    """
+
+    nodes: frozenset[str]
+    values: frozenset[str]
+    written: Callable[[], Graph]
+
+
 @dataclass(eq=False)
 class Graph:
     """A graph, or the body of a control-flow operator.
@@ -94,6 +105,7 @@ class Graph:
     opsets: list[onnx.OperatorSetIdProto]
     ir_version: int
     captured: list[str] = field(default_factory=list)
+    repeats: Repeats | None = None
 
     def type_of(self, value: str) -> ValueType:
         constant = self.constants.get(value)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
+
 import onnx
 import onnxruntime as ort
 
@@ -17,14 +20,23 @@ from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.protos import copy_of, label_of, nodes_of
 from lstm_explain.graph.read import build, check_outputs, infer, infer_changed
 from lstm_explain.graph.recurrent_operands import check_operands
+from lstm_explain.graph.repeats.folding import fold_repeats
 from lstm_explain.graph.session import open_session, runtime_message
 from lstm_explain.graph.tensor_lists import remove_lists
 from lstm_explain.graph.type_inference import try_inference
 from lstm_explain.graph.unsigned_weights import make_weights_unsigned, reads_signed_weights
 
+NONE: Mapping[str, Hashable] = MappingProxyType({})
 
-def prepare(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Graph]:
-    """Returns the model without what could end the process, and its graph: rewritten, folded and checked."""
+
+def prepare(
+    proto: onnx.ModelProto, marks: Mapping[str, Hashable] = NONE, *, fold: bool = True
+) -> tuple[onnx.ModelProto, Graph]:
+    """Returns the model without what could end the process, and its graph: rewritten, folded and checked.
+
+    fold: whether a cell that the graph repeats becomes a Scan. marks: by node name, what makes a node different from
+    others with the same operator and attributes.
+    """
     typed = infer(proto)
     changes = [guard_divisions(typed), require_single_elements(typed), bound_windows(typed)]
     safe = infer_changed(typed) if any(changes) else typed
@@ -33,7 +45,8 @@ def prepare(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Graph]:
     check_outputs(typed)
     graph = build(typed)
     check_operands(graph)
-    graph = canonicalise(fold_constants(graph))
+    graph = fold_constants(graph)
+    graph = canonicalise(fold_repeats(graph, marks) if fold else graph)
     check_operands(graph, folded=True)  # Folding and rewriting have made more operands constant.
     try_inference(graph)
     return safe, graph

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -85,6 +85,13 @@ class Engine:
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
         self._programs: OrderedDict[tuple[object, ...], Program] = OrderedDict()
 
+    @cached_property
+    def as_written(self) -> Engine:
+        """The engine of the graph with every repeat of its cells, for questions about values of single repeats."""
+        assert self.graph.repeats is not None
+        may_take_long()
+        return Engine(self.graph.repeats.written(), self.gates)
+
     def explain(
         self, inputs: Mapping[str, Array], question: Question, passes: Passes | None = None
     ) -> list[Attribution]:
@@ -155,6 +162,9 @@ class Engine:
 
     def program(self, head: Head, method: Method, capture: tuple[str, ...] = (), through: Through = ()) -> Program:
         """The program for these arguments, compiled on first use. Raises UnsupportedOperator, MethodError."""
+        named = {*capture, *(name for name, _ in through)}
+        if self.graph.repeats is not None and not named.isdisjoint(self.graph.repeats.values):
+            return self.as_written.program(head, method, capture, through)
         key = (head, method, capture, through)
         with self._lock:
             try:

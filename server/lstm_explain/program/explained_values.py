@@ -25,6 +25,7 @@ class ExplainedValues:
         self.default_output = default_output(graph)
         self.heads = {name: head_of(graph, name, producers) for name in graph.outputs}
         self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)
+        self._values |= graph.repeats.values if graph.repeats is not None else frozenset()
 
     def of(
         self, method: Method, target: Target, capture: Sequence[str] = (), through: Through = ()

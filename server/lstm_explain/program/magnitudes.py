@@ -111,6 +111,8 @@ def kinds_of_sums(
     a sum of products, a sum without weights in a loop, or a state of a linear recurrence.
     """
     linear_states = _linear_states(backward_nodes, carried)
+    recurrent = _leading_to(backward_nodes, set(carried))
+    bent_only = _only_bent(backward_nodes, set(carried)) if in_loop else set[str]()
     weights = Counter(
         _weights_of(graph, s) for s in backward_nodes if s.kind is Kind.MAP and _weights_of(graph, s) is not None
     )
@@ -120,10 +122,10 @@ def kinds_of_sums(
         sources = [s.node.inputs[slot] for slot in s.live]
         if s.kind is Kind.MAP:
             weighted.update(s.node.outputs)
-            again = weights[_weights_of(graph, s)] > 1
+            again = weights[_weights_of(graph, s)] > 1 or not recurrent.isdisjoint(s.node.outputs)
             if again:
                 repeated.update(s.node.outputs)
-            kinds[s.node.name] = "pre_activations" if again or in_loop else "layers"
+            kinds[s.node.name] = "pre_activations" if again else "layers"
             continue
         if s.kind is Kind.PRODUCT or (s.kind is Kind.ROUTING and products.issuperset(sources)):
             products.update(s.node.outputs)
@@ -135,17 +137,41 @@ def kinds_of_sums(
             repeated.update(s.node.outputs)
         if s.kind is Kind.SUM:
             has_weights = bool(weighted.intersection(s.node.outputs))
-            if (
+            in_cell = not recurrent.isdisjoint(s.node.outputs)
+            if not bent_only.isdisjoint(s.node.outputs) and in_cell:
+                kinds[s.node.name] = "pre_activations"
+            elif (
                 products.issuperset(sources)
-                or (in_loop and not has_weights)
+                or (in_cell and not has_weights)
                 or not linear_states.isdisjoint(s.node.outputs)
             ):
                 kinds[s.node.name] = "cells"
-            elif in_loop or repeated.intersection(s.node.outputs):
+            elif in_cell or repeated.intersection(s.node.outputs):
                 kinds[s.node.name] = "pre_activations"
             else:
                 kinds[s.node.name] = "layers"
     return kinds
+
+
+def _leading_to(backward_nodes: Sequence[BackwardNode], values: set[str]) -> set[str]:
+    """Returns the values on which any of these depend, themselves included."""
+    found = set(values)
+    for s in reversed(backward_nodes):
+        if not found.isdisjoint(s.node.outputs):
+            found.update(s.node.inputs[slot] for slot in s.live)
+    return found
+
+
+def _only_bent(backward_nodes: Sequence[BackwardNode], states: set[str]) -> set[str]:
+    """Returns the values that nothing but activations reads, directly or in a sum with others."""
+    read, otherwise = set[str](), set(states)
+    for s in reversed(backward_nodes):
+        sources = {s.node.inputs[slot] for slot in s.live}
+        read |= sources
+        passed_on = s.kind in (Kind.SUM, Kind.ROUTING) and otherwise.isdisjoint(s.node.outputs)
+        if s.kind is not Kind.ACTIVATION and not passed_on:
+            otherwise |= sources
+    return read - otherwise
 
 
 def _linear_states(backward_nodes: Sequence[BackwardNode], carried: Mapping[str, str]) -> set[str]:
