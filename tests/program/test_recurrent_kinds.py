@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.model import Model
 from tests.engine_checks import check_same
 from tests.graph_builder import AnyArray
 from tests.recurrent_kinds import KINDS, WIDTH, Form, recurrent_kind
@@ -76,3 +77,12 @@ def test_a_state_that_decays_linearly_takes_no_stabiliser() -> None:
     absorbed = model.explain(feeds, lx.LRP(), lx.Target(index=0)).ledger.by_node
     assert sums
     assert sum(bool(np.abs(absorbed.get(name.rpartition("/")[2], 0)).max() > 0) for name in sums) <= 1  # the readout
+
+
+@pytest.mark.parametrize("kind", ["complex_diagonal", "simple_recurrent_unit", "selective_scan"])
+def test_what_is_read_of_a_state_is_a_layer_in_a_loop_too(kind: str) -> None:
+    """The readout takes the same stabiliser inside a Scan as in the graph around it, which reads the last step."""
+    loop, written = lx.load(recurrent_kind(kind, "scan")), Model(recurrent_kind(kind, "unrolled"), fold=False)
+    feeds, target = inputs(4), lx.Target(index=0)
+    own, other = (model.explain(feeds, lx.LRP(), target).relevance["x"] for model in (loop, written))
+    np.testing.assert_allclose(own[:, -1], other[:, -1], atol=1e-3 * np.abs(other[:, -1]).max())

@@ -132,7 +132,7 @@ def _compile(
     if purpose.magnitudes:
         more, constants = magnitude_parts(graph, backward_nodes, linear)
         extra, summing = extra + more, with_constants(graph, more, constants)
-        sums = kinds_of_sums(graph, backward_nodes, linear, in_loop=bool(entries), carried=carried or {})
+        sums = kinds_of_sums(graph, backward_nodes, linear, carried or {})
         saved_values |= dict.fromkeys(magnitude_value(s.node.outputs[0]) for s in backward_nodes if s.node.name in sums)
     bodies = {s.node.name: _bodies(s, purpose, linear) for s in backward_nodes if s.kind is Kind.CONTROL}
     known = {*saved_values, *graph.inputs, *(o for s in backward_nodes if s.kind in OWN for o in s.node.outputs)}

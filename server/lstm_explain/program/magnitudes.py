@@ -100,19 +100,18 @@ def kinds_of_sums(
     graph: Graph,
     backward_nodes: Sequence[BackwardNode],
     linear: frozenset[str],
-    *,
-    in_loop: bool,
     carried: Mapping[str, str],
 ) -> dict[str, str]:
     """Returns which field of `Stabiliser` holds the beta of each sum and linear map, by node name.
 
-    in_loop: whether the graph is the body of a Loop or Scan. carried: the states that such a body returns, with those
-    that it receives. In a cell that an exporter unrolled, every step multiplies by the same weights. A cell's state is
-    a sum of products, a sum without weights in a loop, or a state of a linear recurrence.
+    carried: for the body of a Loop or Scan, the states that it returns, with those that it receives. In a cell that an
+    exporter unrolled, every step multiplies by the same weights. A cell's state is a sum of products, a sum without
+    weights on which a state depends, or a state of a linear recurrence; not what only activations read. What is only
+    read from the states of a loop is a layer.
     """
     linear_states = _linear_states(backward_nodes, carried)
     recurrent = _leading_to(backward_nodes, set(carried))
-    bent_only = _only_bent(backward_nodes, set(carried)) if in_loop else set[str]()
+    bent_only = _only_bent(backward_nodes, set(carried))
     weights = Counter(
         _weights_of(graph, s) for s in backward_nodes if s.kind is Kind.MAP and _weights_of(graph, s) is not None
     )
@@ -138,7 +137,7 @@ def kinds_of_sums(
         if s.kind is Kind.SUM:
             has_weights = bool(weighted.intersection(s.node.outputs))
             in_cell = not recurrent.isdisjoint(s.node.outputs)
-            if not bent_only.isdisjoint(s.node.outputs) and in_cell:
+            if in_cell and not bent_only.isdisjoint(s.node.outputs):
                 kinds[s.node.name] = "pre_activations"
             elif (
                 products.issuperset(sources)
