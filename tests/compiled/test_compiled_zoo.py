@@ -17,6 +17,7 @@ from tests import zoo
 from tests.compiled.compiled_files import check_like_engine, run_file
 from tests.engine_checks import check_same
 from tests.zoo import Case
+from tests.zoo.agreement import kinds
 
 MODELS = Path(__file__).parents[2] / "models"
 METHODS: dict[str, lx.Method] = {
@@ -30,7 +31,8 @@ METHODS: dict[str, lx.Method] = {
     # so few steps that the engine takes them where the file does
     "integrated_gradients": lx.IntegratedGradients(steps=15, max_steps=15),
 }
-REFUSED: dict[str, str] = {}  # by name, the operator that cannot be compiled
+# by name, the operator that cannot be compiled: here a Loop with an If in its body, which a scripted squeeze leaves
+REFUSED = {"s_mamba_scripted_legacy17": "Loop"}
 
 
 @functools.cache
@@ -47,12 +49,6 @@ def target(case: Case) -> lx.Target:
 def test_the_file_explains_the_recorded_inputs_as_the_engine_does(name: str, method: str) -> None:
     """They are of other sizes than those that it was compiled with."""
     case, how = zoo.load(name), METHODS[method]
-    if name in REFUSED:
-        with pytest.raises(lx.UnsupportedOperator) as refusal:
-            lx.compile(model(name), how, target(case))
-        assert refusal.value.op == REFUSED[name]
-        assert refusal.value.node
-        return
     proto = lx.compile(model(name), how, target(case))
     assert {node.domain for node in nodes_of(proto.graph)} <= {"", "ai.onnx"}
     found = run_file(proto, case.inputs)
@@ -62,14 +58,27 @@ def test_the_file_explains_the_recorded_inputs_as_the_engine_does(name: str, met
             check_same(found.relevance[name], case.grads[name] * case.inputs[name], 1e-4, name)
 
 
+@pytest.mark.parametrize("name", [names[0] for names in kinds().values()])
+def test_the_file_explains_cells_of_other_kinds_as_the_engine_does(name: str) -> None:
+    case = zoo.load(name)
+    if name in REFUSED:
+        with pytest.raises(lx.UnsupportedOperator) as refusal:
+            lx.compile(model(name), lx.LRP(), target(case))
+        assert refusal.value.op == REFUSED[name]
+        assert refusal.value.node
+        return
+    found = run_file(lx.compile(model(name), lx.LRP(), target(case)), case.inputs)
+    check_like_engine(found, model(name).explain(case.inputs, lx.LRP(), target(case)))
+
+
 def nodes_of(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     bodies = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
     return [*graph.node, *(node for body in bodies for node in nodes_of(body))]
 
 
 def test_nine_tenths_of_the_zoo_are_compiled() -> None:
-    assert set(REFUSED) <= set(zoo.names())
-    assert len(REFUSED) <= len(zoo.names()) / 10
+    assert set(REFUSED) <= {*zoo.names(), *zoo.second_names()}
+    assert len(REFUSED) <= len(kinds()) / 10
 
 
 @pytest.mark.parametrize("name", ["sentiment", "discharge", "addition"])
