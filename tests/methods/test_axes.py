@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 import lstm_explain as lx
 from tests import zoo
@@ -30,6 +31,17 @@ def test_states_and_lengths_have_samples_and_no_time(batch_first: bool) -> None:
     assert axes["x"] == (lx.Axes(0, 1) if batch_first else lx.Axes(1, 0))
     assert axes["lens"] == lx.Axes(0, None)
     assert axes["initial_h_0"] == axes["initial_c_0"] == lx.Axes(1, None)
+
+
+def test_chosen_positions_still_lie_along_their_axis() -> None:
+    """An LSTM reads every other step, which a Gather with constant indices takes."""
+    model = recurrent_model(np.random.default_rng(1), batch_first=False).model
+    (lstm,) = (node for node in model.graph.node if node.op_type == "LSTM")
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(0, 8, 2), "positions"))
+    model.graph.node.insert(0, helper.make_node("Gather", [lstm.input[0], "positions"], ["chosen"], axis=0))
+    lstm.input[0] = "chosen"
+    axes = lx.load(model).axes["x"]
+    assert (axes, axes.certain) == (lx.Axes(1, 0), True)
 
 
 def test_axes_can_be_corrected() -> None:

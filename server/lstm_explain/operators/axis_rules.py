@@ -89,9 +89,11 @@ def same_extents(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def gathered(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """The axes of the indices replace the axis that they index."""
+    """The axes of the indices replace the axis that they index; constant positions in a row are still along it."""
     data, indices = _whole(graph, node, inputs, 0), _whole(graph, node, inputs, 1)
-    axis = node.attribute("axis", 0) % max(len(data), 1)
+    axis, constant = node.attribute("axis", 0) % max(len(data), 1), graph.constants.get(node.input(1))
+    if constant is not None and constant.ndim == 1:
+        return data
     return (*data[:axis], *indices, *data[axis + 1 :])
 
 
