@@ -212,7 +212,9 @@ def scans(figures: dict[str, Any]) -> str:
     ]  # fmt: skip
     methods = list(figures["scans"]["cells"][0]["ratios"])
     table = _table(["cell", "T", "forward, ms", *methods, "load, s", "first explanation, s"], rows)
-    loading = figures["scans"]["loading"]
+    loading = figures["scans"].get("loading")
+    if loading is None:
+        return table
     seconds = ", ".join(f"{s:.1f} s for {int(nodes):,} nodes" for nodes, s in loading["seconds"].items())
     return (
         f"{table}\n\nProcessor time to load an unrolled LSTM: {seconds}; it grows as nodes^{loading['exponent']:.2f}."
