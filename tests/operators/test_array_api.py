@@ -95,6 +95,8 @@ def calls(
             yield f"spread {slot}", lambda ctx, to, slot=slot: op.spread(ctx, slot, to(first))
         if op.distribute is not None and kind is Kind.ACTIVATION:
             yield f"distribute {slot}", lambda ctx, to, slot=slot: op.distribute(ctx, slot, to(first))
+        if op.weights is not None:
+            yield f"weights {slot}", lambda ctx, to, slot=slot: op.weights(ctx, slot, to(first))
     if kind in (Kind.SUM, Kind.MAP):
         yield "bias", lambda ctx, to: op.bias(ctx)
 
