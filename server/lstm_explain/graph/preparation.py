@@ -14,6 +14,7 @@ from lstm_explain.graph.bounded_windows import bound_windows
 from lstm_explain.graph.canonical import canonicalise, expand_functions
 from lstm_explain.graph.constant_folding import fold_constants
 from lstm_explain.graph.control_operands import require_single_elements
+from lstm_explain.graph.counted_loops import count_loops
 from lstm_explain.graph.empty_sequences import guard_empty_sequences, may_be_empty
 from lstm_explain.graph.integer_division import guard_divisions
 from lstm_explain.graph.ir import Graph
@@ -46,6 +47,8 @@ def prepare(
     graph = build(typed)
     check_operands(graph)
     graph = fold_constants(graph)
+    if count_loops(graph):
+        fold_constants(graph)
     graph = canonicalise(fold_repeats(graph, marks) if fold else graph)
     check_operands(graph, folded=True)  # Folding and rewriting have made more operands constant.
     try_inference(graph)
