@@ -127,8 +127,8 @@ def _loading() -> dict[str, Any]:
     for steps in LOADED:
         proto = recurrent_kind("lstm", "unrolled", steps, sizes=SIZES)
         nodes, checked = len(proto.graph.node), read(proto)
-        whole[nodes] = min(_seconds(lambda: lx.load(proto)) for _ in range(3))
-        opening[nodes] = min(_seconds(lambda: whole_session(checked)) for _ in range(3))
+        whole[nodes] = min(_seconds(lx.load, proto) for _ in range(3))
+        opening[nodes] = min(_seconds(whole_session, checked) for _ in range(3))
     own = [s - opening[nodes] for nodes, s in whole.items()]
     return {
         "exponent": float(np.polyfit(np.log(list(whole)), np.log(own), 1)[0]),
@@ -137,9 +137,9 @@ def _loading() -> dict[str, Any]:
     }
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(call: Callable[[onnx.ModelProto], object], proto: onnx.ModelProto) -> float:
     began = time.process_time()
-    call()
+    call(proto)
     return time.process_time() - began
 
 
