@@ -40,6 +40,7 @@ class ModelRunner:
         self._cache: dict[tuple[object, ...], Any] = {}
         self.stackable: dict[tuple[object, ...], bool] = {}
         self.layouts: dict[tuple[object, ...], dict[str, BatchLayout]] = {}
+        self.pass_bytes: dict[tuple[object, ...], int] = {}
 
     def cached(self, compute: Callable[..., T], *arguments: Hashable) -> T:
         """Returns compute(*arguments), which must depend on the arguments only; cached unless it raises."""
