@@ -259,9 +259,9 @@ def test_the_page_works_by_keyboard(page: Page) -> None:
     page.one("body").send_keys(Keys.TAB)
     assert page.driver.switch_to.active_element.get_attribute("textContent") == "Skip to the result"
     keys = ActionChains(page.driver)
-    keys.send_keys(Keys.TAB, Keys.DOWN).perform()
+    keys.send_keys(Keys.TAB, Keys.DOWN, Keys.DOWN).perform()  # past the other model of sentiment
     page.until(lambda: page.all("#input-weather"))
-    ActionChains(page.driver).send_keys(Keys.UP).perform()
+    ActionChains(page.driver).send_keys(Keys.UP, Keys.UP).perform()
     page.until(lambda: page.all("#input-tokens"))
     ActionChains(page.driver).send_keys(Keys.TAB, Keys.TAB, "good but long").perform()
     assert page.one("#input-tokens").get_attribute("value") == "good but long"

@@ -60,7 +60,7 @@ def test_button_and_result_are_in_view_without_scrolling(page: Page) -> None:
 def test_the_most_telling_models_come_first(page: Page) -> None:
     page.until(lambda: page.all("#input-tokens"))
     options = [option.text for option in Select(page.one("#model")).options]
-    assert options[:2] == ["sentiment", "discharge"]
+    assert options[:3] == ["sentiment", "sentiment-mamba", "discharge"]
 
 
 def test_a_result_that_no_longer_belongs_to_the_form_is_dimmed(page: Page) -> None:
