@@ -188,3 +188,16 @@ def test_the_search_takes_time_in_proportion_to_the_nodes() -> None:
         prepare(proto, fold=False)
         seconds.append(folded - (time.process_time() - began))
     assert seconds[1] < 24 * max(seconds[0], 0.02)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_step_that_is_written_in_another_order_stays_out(kind: str) -> None:
+    """The loops before and after it begin and end with whole steps, so that no neuron is cut in two."""
+    proto = recurrent_kind(kind, "unrolled", 2 * STEPS + 1)
+    products = [node for node in proto.graph.node if node.op_type == "Mul"]
+    odd = products[len(products) // (2 * STEPS + 1) * (STEPS + 1) - 1]
+    odd.input[:] = list(odd.input)[::-1]
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 2 * STEPS + 1, WIDTH), np.float32)}
+    model = lx.load(proto)
+    assert len(scans(model)) == 2
+    check_same_answers(model, Model(proto, fold=False), feeds, [lx.LRP(epsilon=1e-3), lx.Gradient()])

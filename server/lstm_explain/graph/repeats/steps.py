@@ -8,6 +8,7 @@ from lstm_explain.graph.repeats.numbering import Read
 from lstm_explain.graph.repeats.template import Fixed, From, Lane, NoTemplateError, Slot, StepConstant, Taken, Template
 
 FEWEST_REPEATS = 16  # as many iterations as repay a session for all of them
+LINEAR = {"MatMul", "Gemm", "Split", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
 SUMS = {"Add", "Sub", "Sum"}
 NOWHERE = -1  # the number of what no node computes
 
@@ -29,6 +30,9 @@ class Steps:
         self._follow_back()  # from what the first step reads besides its states
         end = self._follow_forward()
         self._move_late(end)
+        while any(self._moved_to_its_sum(lane) for lane in template.lanes):
+            pass
+        template.sort()
         self._drop_gaps(self._run([lane for lane in template.lanes if not lane.optional]))
         self._drop_terms()
         self.first, self.last = self._run(template.lanes)
@@ -122,6 +126,8 @@ class Steps:
         """Moves what the next step begins with to that step: what the last step lacks, though it depends on nothing
         else that the last step lacks. It is what the network computes from a state only if another step follows.
         """
+        if any(end - 1 not in self.nodes[lane] for lane in self.template.lanes if not lane.optional):
+            return  # the repeats end before: what lacks is no sign of anything
         late = {lane for lane in self.template.lanes if end not in self.nodes[lane]}
         while True:
             kept = {lane for lane in late if self._may_wait(lane, late)}
@@ -145,6 +151,27 @@ class Steps:
         return not any(isinstance(s, Taken | StepConstant) for s in lane.slots) and all(
             not lane.delay(s) or s.lane in late for s in lane.slots if isinstance(s, From)
         )
+
+    def _moved_to_its_sum(self, lane: Lane) -> bool:
+        """Moves a linear map of a state to the next step, where the sum is that it feeds, if that takes no more states.
+        Where the last steps differ from the others, nothing else shows that it belongs there.
+        """
+        slots = [s for s in lane.slots if isinstance(s, From)]
+        readers = [(n, s) for n in self.template.lanes for s in n.slots if isinstance(s, From) and s.lane is lane]
+        movable = lane.nodes[0].op in LINEAR and not any(isinstance(s, Taken | StepConstant) for s in lane.slots)
+        if not movable or not readers or any(lane.delay(s) for s in slots) or not all(n.delay(s) for n, s in readers):
+            return False
+        states = self._states()
+        lane.time += 1
+        if len(self._states()) > len(states):
+            lane.time -= 1
+            return False
+        self.nodes[lane] = {step + 1: node for step, node in self.nodes[lane].items()}
+        return True
+
+    def _states(self) -> set[tuple[Lane, int]]:
+        lanes = self.template.lanes
+        return {(s.lane, s.output) for n in lanes for s in n.slots if isinstance(s, From) and n.delay(s)}
 
     # --- which steps are alike ----------------------------------------------------------------------------------------
 
