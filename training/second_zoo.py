@@ -122,12 +122,12 @@ class Network(nn.Module):
         return self.head(self.cell(*inputs)[:, -1])
 
 
-def trained(cell: type[nn.Module], data: Data) -> tuple[Network, float]:
+def trained(cell: type[nn.Module], data: Data, updates: int) -> tuple[Network, float]:
     """Returns a network that was trained for a few seconds, and the share of the variance that it explains."""
     network = Network(cell())
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-2, total_steps=UPDATES)
-    for _ in range(UPDATES):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-2, total_steps=max(updates, 1))
+    for _ in range(updates):
         inputs, target = data.draw(BATCH)
         optimiser.zero_grad()
         nn.functional.mse_loss(network(*inputs.values()), target).backward()
@@ -155,12 +155,12 @@ def export(network: Network, inputs: dict[str, Tensor], exporter: str, opset: in
     program.save(str(path), external_data=False)
 
 
-def record(cell: str, exports: dict[str, tuple[str, int]], out: Path) -> None:
+def record(cell: str, exports: dict[str, tuple[str, int]], out: Path, updates: int) -> None:
     """Train a cell, and write a case for each export, by the name of the case."""
     warnings.simplefilter("ignore")
     make_deterministic(sum(map(ord, cell)))
     kind, _, data = CASES[cell]
-    network, explained = trained(kind, data)
+    network, explained = trained(kind, data, updates)
     inputs, _ = data.draw(RECORDED)
     more, _ = data.draw(MORE)
     index = random.randrange(OUTPUTS)
@@ -188,7 +188,7 @@ def record(cell: str, exports: dict[str, tuple[str, int]], out: Path) -> None:
         "tolerance": {"rtol": 1e-4, "atol": 1e-5},
         "dynamic_axes": {key: [0] for key in inputs},
         "ort_status": "ok",
-        "notes": f"trained for {UPDATES} updates; explains {explained:.0%} of the variance",
+        "notes": f"trained for {updates} updates; explains {explained:.0%} of the variance",
     }
     for name, (exporter, opset) in exports.items():
         folder = out / name
@@ -227,12 +227,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", nargs="*", help="all of them by default")
     parser.add_argument("--out", type=Path, default=ZOO)
+    parser.add_argument("--updates", type=int, default=UPDATES, help="0 leaves the weights random")
     arguments = parser.parse_args()
     for cell in arguments.cells or CASES:
         exports = {f"s_{cell}_{exporter}{opset}": (exporter, opset) for exporter, opset in CASES[cell][1]}
         # The dynamo exporter keeps state, and the legacy one ends its process where it fails.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            if error := pool.submit(record, cell, exports, arguments.out).exception():
+            if error := pool.submit(record, cell, exports, arguments.out, arguments.updates).exception():
                 print(f"{cell} failed: {str(error)[:300]!r}")
 
 

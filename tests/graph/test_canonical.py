@@ -123,9 +123,8 @@ def test_a_value_times_any_function_of_its_elements_is_an_activation(op: str) ->
     one = np.array(1.0)
     model = Net(20).model(lambda n, x: n.op("Mul", x, n.op(op, n.op("Add", x, n.const(one)))))
     rules = {node.op: node.rule for node in lx.load(model).report().nodes}
-    assert rules["Mul"] == (
-        "product rule; the gate lies between 0 and 1" if op == "Softmax" else "relevance is unchanged"
-    )
+    gated = "product rule; the gate lies between 0 and 1; half each under attn"
+    assert rules["Mul"] == (gated if op == "Softmax" else "relevance is unchanged")
 
 
 def test_instance_normalization() -> None:
