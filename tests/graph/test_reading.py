@@ -140,3 +140,29 @@ def test_nodes_in_any_order() -> None:
 def test_models_of_frameworks_are_recognised(data: bytes, kind: str) -> None:
     with pytest.raises(lx.ModelError, match=re.escape(f"not an ONNX file {kind}")):
         lx.load(data)
+
+
+def _body(*outputs: str) -> onnx.GraphProto:
+    nodes = [helper.make_node(op, ["x"], [name]) for op, name in zip(("Neg", "Tanh"), outputs, strict=True)]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in outputs]
+    return helper.make_graph(nodes, "branch", [], infos)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        helper.make_node("If", ["yes"], ["", "y"], then_branch=_body("a", "b"), else_branch=_body("c", "d")),
+        helper.make_node("Split", ["x"], ["", "y"], axis=1),
+    ],
+    ids=lambda node: node.op_type,
+)
+def test_an_output_that_is_left_out_before_another(node: onnx.NodeProto) -> None:
+    """ONNX Runtime alone ends the process."""
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None]) for name in ("x", "y")]
+    infos[0].type.tensor_type.shape.dim[1].dim_value = 2
+    given = [numpy_helper.from_array(np.array(True), "yes")] if node.op_type == "If" else []
+    graph = helper.make_graph([node], "outputs", infos[:1], infos[1:], given)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = np.array([[1.0, 2.0]], np.float32)
+    expected = np.tanh(x) if node.op_type == "If" else x[:, 1:]
+    np.testing.assert_allclose(lx.load(proto).predict({"x": x})["y"], expected, rtol=1e-6)

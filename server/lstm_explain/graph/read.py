@@ -17,7 +17,7 @@ from lstm_explain.graph.input_ranks import give_ranks
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
 from lstm_explain.graph.model_size import check_size
 from lstm_explain.graph.protos import graphs_of, without_weights
-from lstm_explain.graph.required_operands import check_required
+from lstm_explain.graph.required_operands import check_required, name_outputs
 from lstm_explain.graph.sandbox import survives
 from lstm_explain.graph.shape_inference import infer_shapes
 from lstm_explain.graph.sparse_tensors import densify
@@ -43,6 +43,7 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     sort_nodes(model)
     _remove_negative_extents(model)
     give_ranks(model)
+    name_outputs(model)
     if not survives(without_weights(model)):
         raise ModelError(CRASHES)
     if any(not v.type.tensor_type.HasField("shape") for v in model.graph.output):
