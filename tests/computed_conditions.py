@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -15,14 +17,15 @@ def with_condition(
     compare: str = "Less",
     start: int = 0,
     most: int | None = None,
+    dtype: type[np.signedinteger[Any]] = np.int32,
 ) -> onnx.ModelProto:
     """Returns a model with one Loop, which goes on while `time < limit and iteration < 1000` and counts time itself,
     from `start`; sequences are indexed by time.
 
     limit: of the counter; None for an input of the model, "limit". compare: how time is compared with the limit. most:
-    the trip count; None for none.
+    the trip count; None for none. dtype: of time and its limit.
     """
-    changed = onnx.ModelProto()
+    changed, element = onnx.ModelProto(), helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     changed.CopyFrom(proto)
     graph = changed.graph
     (loop,) = (node for node in graph.node if node.op_type == "Loop")
@@ -36,19 +39,19 @@ def with_condition(
         [
             helper.make_node("Add", ["time", "one"], ["time_next"], name="time_next"),
             helper.make_node(compare, operands, ["in_time"], name="in_time"),
-            helper.make_node("Cast", [number], ["number"], name="number", to=TensorProto.INT32),
+            helper.make_node("Cast", [number], ["number"], name="number", to=element),
             helper.make_node("Less", ["number", "thousand"], ["few"], name="few"),
             helper.make_node("And", ["few", "in_time"], ["goes_on"], name="goes_on"),
         ]
     )
     constants = {"one": 1, "thousand": 1000, "time_start": start} | ({} if limit is None else {"limit": limit})
-    graph.initializer.extend(numpy_helper.from_array(np.array(n, np.int32), name) for name, n in constants.items())
+    graph.initializer.extend(numpy_helper.from_array(np.array(n, dtype), name) for name, n in constants.items())
     if most is not None:
         graph.initializer.append(numpy_helper.from_array(np.array(most), "most"))
     if limit is None:
-        graph.input.append(helper.make_tensor_value_info("limit", TensorProto.INT32, []))
-    infos = [helper.make_tensor_value_info(name, TensorProto.INT32, []) for name in ("time", "limit_in")]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.INT32, []) for name in ("time_next", "limit_out")]
+        graph.input.append(helper.make_tensor_value_info("limit", element, []))
+    infos = [helper.make_tensor_value_info(name, element, []) for name in ("time", "limit_in")]
+    outputs = [helper.make_tensor_value_info(name, element, []) for name in ("time_next", "limit_out")]
     body.node.append(helper.make_node("Identity", ["limit_in"], ["limit_out"], name="limit_out"))
     states = list(body.input[2:])
     read = [helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []), *outputs, *body.output[1:]]

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
 from tests.computed_conditions import with_condition
@@ -84,3 +84,49 @@ def test_a_counter_that_something_reads_at_the_end_stays() -> None:
     proto.graph.output.append(helper.make_tensor_value_info("time_end", TensorProto.INT32, []))
     e = lx.load(proto).explain({"x": X}, lx.LRP(), lx.Target(output="logits", index=0))
     assert e.outputs["time_end"] == 18
+
+
+@pytest.mark.parametrize("limit", [2**63 - 1, 7, -(2**63)])
+def test_a_limit_may_be_any_int64(limit: int) -> None:
+    plain = recurrent_kind("lstm", "loop", STEPS)
+    proto = with_condition(plain, None, compare="LessOrEqual", most=STEPS, dtype=np.int64)
+    feeds = {"x": X, "limit": np.array(limit)}
+    np.testing.assert_allclose(lx.load(proto).predict(feeds)["logits"], predicted(proto, feeds), atol=1e-5)
+    e = lx.load(proto).explain(feeds, lx.LRP(), TARGET)
+    np.testing.assert_allclose(e.outputs["logits"], predicted(proto, feeds), atol=1e-5)
+
+
+def with_state(proto: onnx.ModelProto, nodes: list[onnx.NodeProto], element: int, start: float, end: str) -> None:
+    """Adds a state to the only Loop, and what it was in each iteration as the output "was" of the model."""
+    (loop,) = (node for node in proto.graph.node if node.op_type == "Loop")
+    body = next(a.g for a in loop.attribute if a.name == "body")
+    body.node.extend([*nodes, helper.make_node("Identity", ["state"], ["was_each"], name="was")])
+    body.input.append(helper.make_tensor_value_info("state", element, []))
+    states = len(loop.input) - 2
+    body.output.insert(1 + states, helper.make_tensor_value_info(end, element, []))
+    body.output.append(helper.make_tensor_value_info("was_each", element, []))
+    proto.graph.initializer.append(
+        numpy_helper.from_array(np.array(start, helper.tensor_dtype_to_np_dtype(element)), "state_start")
+    )
+    loop.input.append("state_start")
+    loop.output[:] = [*loop.output[:states], "", *loop.output[states:]]
+    loop.output.append("was")
+    proto.graph.output.append(helper.make_tensor_value_info("was", element, [None]))
+
+
+def test_a_state_that_is_rounded_in_each_iteration_is_no_value_of_the_enclosing_graph() -> None:
+    proto = with_condition(recurrent_kind("lstm", "loop", STEPS), 18)
+    casts = [
+        helper.make_node("Cast", ["state"], ["rounded"], name="rounded", to=TensorProto.INT64),
+        helper.make_node("Cast", ["rounded"], ["state_next"], name="state_next", to=TensorProto.FLOAT),
+    ]
+    with_state(proto, casts, TensorProto.FLOAT, 2.5, "state_next")
+    e = lx.load(proto).explain({"x": X}, lx.LRP(), lx.Target(output="logits", index=0))
+    np.testing.assert_array_equal(e.outputs["was"], [2.5] + [2.0] * 17)
+
+
+def test_the_next_iteration_may_know_the_counter_of_this_one() -> None:
+    proto = with_condition(recurrent_kind("lstm", "loop", STEPS), 18)
+    with_state(proto, [], TensorProto.INT32, 7, "time")
+    e = lx.load(proto).explain({"x": X}, lx.LRP(), lx.Target(output="logits", index=0))
+    np.testing.assert_array_equal(e.outputs["was"], [7, *range(17)])

@@ -20,8 +20,11 @@ from lstm_explain.graph.protos import copy_of
 from lstm_explain.graph.read import node_of
 
 FIRST_OPSET = 13  # Min and Max of integers, and axes as operands
-SAME = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape")  # of a single number
+SAME = ("Identity", "Squeeze", "Unsqueeze", "Reshape")  # of a single number
+EXACT = (TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT, TensorProto.DOUBLE)  # casts that keep counters
 INT64 = np.dtype(np.int64)
+COUNTERS = (np.dtype(np.int32), INT64)  # of narrower types, counters overflow within few iterations
+MOST = 1 << 60  # of numbers of iterations: sums and differences of a few do not overflow
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class _Loop:
         self.graph, self.node, self.body = graph, node, node.bodies["body"]
         self.producers = self.body.producers()
         states = list(zip(self.body.inputs[2:], node.inputs[2:], self.body.outputs[1:], strict=False))
-        self.unchanged = {entry: outer for entry, outer, exit_ in states if self._plain(exit_) == entry}
+        self.unchanged = {entry: outer for entry, outer, exit_ in states if self._copied(exit_) == entry}
         self.starts = {entry: outer for entry, outer, _ in states}
         self.counters = {e for e, _, exit_ in states if self._step_of(exit_, e) == 1}
 
@@ -79,10 +82,18 @@ class _Loop:
 
     # --- the condition ------------------------------------------------------------------------------------------------
 
+    def _copied(self, name: str) -> str:
+        """Returns the value that this is a copy of."""
+        while name in self.producers and self.producers[name].op == "Identity":
+            name = self.producers[name].inputs[0]
+        return name
+
     def _plain(self, name: str) -> str:
         """Returns the value without changes of its type and rank."""
-        while name in self.producers and self.producers[name].op in SAME:
-            name = self.producers[name].inputs[0]
+        while (node := self.producers.get(name)) is not None:
+            if node.op not in SAME and not (node.op == "Cast" and node.attribute("to") in EXACT):
+                break
+            name = node.inputs[0]
         return name
 
     def _limits(self, name: str) -> Iterator[Limit | None]:
@@ -134,37 +145,35 @@ class _Loop:
         if array is not None:
             if array.size != 1 or array.dtype.kind not in "iuf" or not float(array.reshape(-1)[0]).is_integer():
                 return None
-            outer = f"{self.node.name}/{name}"
-            self.graph.constants[outer] = array
-            return outer
+            return self._whole(int(array.reshape(-1)[0]))
         name = self.unchanged.get(name, name)
         known = name in self.body.captured or name in self.unchanged.values()
         kind = self.graph.type_of(name)
         single = kind.shape is not None and all(extent == 1 for extent in kind.shape)
-        return name if known and single and kind.dtype is not None and kind.dtype.kind in "iu" else None
+        whole = kind.dtype is not None and kind.dtype.kind in "iu" and kind.dtype != np.uint64
+        return name if known and single and whole else None
 
     def _is_whole(self, name: str) -> bool:
-        kind = self.body.type_of(name)
-        return name == self.body.inputs[0] or (kind.dtype is not None and kind.dtype.kind in "iu")
+        return name == self.body.inputs[0] or self.body.type_of(name).dtype in COUNTERS
 
     # --- the trip count -----------------------------------------------------------------------------------------------
 
     def _op(self, op: str, *inputs: str, **attributes: object) -> str:
-        output = f"{self.node.name}/{op}_{len(self.made)}"
+        output = f"{self.node.name}/trips/{op}_{len(self.made)}"
         self.made.append(make(op, inputs, [output], self.node.opset, output, **attributes))
         self.graph.types[output] = ValueType(INT64, (1,))
         return output
 
     def _whole(self, number: int) -> str:
-        name = f"{self.node.name}/{number}"
+        number = max(-MOST, min(MOST, number))
+        name = f"{self.node.name}/trips/{number}"
         self.graph.constants[name] = np.array([number], INT64)
         return name
 
     def _number(self, name: str) -> str:
-        """Returns the value as an int64 [1]."""
-        shape = f"{self.node.name}/single"
-        self.graph.constants[shape] = np.array([1], INT64)
-        return self._op("Reshape", self._op("Cast", name, to=TensorProto.INT64), shape)
+        """Returns the value as an int64 [1], bounded so that it can be added to others."""
+        single = self._op("Reshape", self._op("Cast", name, to=TensorProto.INT64), self._whole(1))
+        return self._op("Max", self._op("Min", single, self._whole(MOST)), self._whole(-MOST))
 
     def _trips(self, limit: Limit) -> str:
         """Returns how often the loop runs: the condition is read after each iteration."""
@@ -191,8 +200,8 @@ class _Loop:
         nodes = [*before, *(_read_anew(n, names, indices) for n in inner.node)]
         gone = {i for i, entry in enumerate(body.inputs[2:]) if self._may_go(i, entry, names)}
         nodes += [_identity(inner.output[0], body.inputs[1])]
-        for value in inner.output[1 + len(self.starts) :]:
-            if value.name in names:
+        for i, value in enumerate(inner.output[1:]):
+            if i not in gone and value.name in names:
                 nodes.append(_identity(value, names[value.name]))
         del inner.node[:]
         inner.node.extend(nodes)
