@@ -96,10 +96,15 @@ class Recurrent(ABC):
         last = [[room((batch, self.hidden), self.dtype) for _ in self.state_slots] for _ in range(count)]
         stop = stop_flag()
         parts = np.array_split(neighbours(batch, distance), min(threads(), batch))
-        in_threads(
-            lambda d, part: self._predict(d, x, states[d], lens, part, hidden[d], last[d], stop),
-            [(d, part) for d in range(count) for part in parts],
-        )
+
+        def run(d: int, part: Array) -> None:
+            arguments = x, states[d], lens, part, hidden[d], last[d]
+            try:
+                self.directions[d].predict(*arguments, stop)
+            except NotCompiled:
+                self.in_place.predict(self.directions[d], *arguments)
+
+        in_threads(run, [(d, part) for d in range(count) for part in parts])
         raise_if_stopped()
         return {
             name: self._as_declared(
@@ -107,22 +112,6 @@ class Recurrent(ABC):
             )
             for slot, name in named
         }
-
-    def _predict(
-        self,
-        d: int,
-        x: Array,
-        states: list[Array],
-        lens: Lengths,
-        order: Array,
-        hidden: Array,
-        last: list[Array],
-        stop: Array,
-    ) -> None:
-        try:
-            self.directions[d].predict(x, states, lens, order, hidden, last, stop)
-        except NotCompiled:
-            self.in_place.predict(self.directions[d], x, states, lens, order, hidden, last)
 
     def _as_declared(self, value: Array, slot: int) -> Array:
         """Returns an output in the layout and type of the node."""
