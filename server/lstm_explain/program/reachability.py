@@ -119,8 +119,19 @@ def _reach_inside(node: Node, live: Set[str]) -> Reachability:
     outputs = tuple(c.output for c in wiring.carried if c.output and c.exit in alive_inside)
     outputs += tuple(w.outer for w in wiring.written if w.outer and w.inner in alive_inside)
     slots = tuple(c.slot for c in wiring.carried if node.inputs[c.slot] in live)
-    slots += tuple(r.slot for r in wiring.read if r.outer in live)
-    return Reachability(slots, captured, outputs, frozenset(inside))
+    steering = {r.inner for r in wiring.read if r.inner in inside} - _leading_on(body, alive_inside)
+    slots += tuple(r.slot for r in wiring.read if r.outer in live and r.inner not in steering)
+    return Reachability(slots, captured, outputs, frozenset(inside - steering))
+
+
+def _leading_on(body: Graph, live: set[str]) -> set[str]:
+    """Returns the live values on which live outputs of the body depend: not those that only comparisons read."""
+    found = live.intersection(body.outputs)
+    for node in reversed(body.nodes):
+        reached = reach(node, live)
+        if not found.isdisjoint(reached.outputs):
+            found |= {node.inputs[i] for i in reached.slots} | set(reached.captured)
+    return found
 
 
 def _is_bool(graph: Graph, value: str) -> bool:
@@ -195,6 +206,8 @@ def why_not(graph: Graph, node: Node, live: set[str]) -> str:
     if op is None:
         return "there is no rule for this operator"
     steering = {*op.nondifferentiable, *op.lookup_slots, *reach(node, live).slots}
+    if node.op == "Scan":  # sequences that only comparisons read
+        steering |= {r.slot for r in wiring_of(node).read}
     for slot, name in enumerate(node.inputs):
         if name in live and slot not in steering:
             return f"its input {slot} ({name!r}) depends on the model's inputs, and no rule covers that"

@@ -170,6 +170,18 @@ def test_an_activation_at_the_end_of_an_output_stays_outside() -> None:
         np.testing.assert_allclose(own.relevance["x"], other.relevance["x"], atol=ROUNDING * largest)
 
 
+def test_a_mask_of_steps_is_no_part_of_the_explanation() -> None:
+    """Perturbation methods replace what the explained value is computed from, not what only chooses values."""
+    proto = networks.masked(STEPS)
+    model, written = lx.load(proto), Model(proto, fold=False)
+    assert len(scans(model)) == 1
+    feeds = {**inputs(proto), "mask": np.random.default_rng(2).random((2, STEPS)) < 0.7}
+    for method in (lx.Occlusion(), lx.ShapleySampling(permutations=2), lx.LRP(epsilon=1e-3)):
+        own, other = (one.explain(feeds, method, TARGET).relevance for one in (model, written))
+        assert (own["mask"] == 0).all()
+        np.testing.assert_allclose(own["x"], other["x"], atol=ROUNDING * np.abs(other["x"]).max())
+
+
 def test_float64_answers_where_float32_is_not_precise_enough() -> None:
     proto = recurrent_kind("lstm", "unrolled", STEPS)
     model, written = lx.load(proto), Model(proto, fold=False)

@@ -184,3 +184,13 @@ def gate_around(steps: int) -> onnx.ModelProto:
         new = g.op("Tanh", [_sum(g, "cell", x, h, WIDTH)])
         h = g.op("Add", [g.op("Mul", [h, g.constant(np.array(0.7), "kept")]), g.op("Mul", [gate, new])])
     return g.with_head(h)
+
+
+def masked(steps: int) -> onnx.ModelProto:
+    """Where an input of bools says no, the state stays as it is."""
+    g = Unrolled(steps)
+    mask, h = g.input("mask", [g.batch, steps], onnx.TensorProto.BOOL), g.zeros()
+    for t, x in enumerate(g.steps_of(g.x)):
+        taken = g.unsqueeze(g.op("Gather", [mask, g.constant(np.array(t), f"step_{t}")], axis=1), 1)
+        h = g.op("Where", [taken, gated(g, "cell", x, h), h])
+    return g.with_head(h)
