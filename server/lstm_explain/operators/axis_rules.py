@@ -272,8 +272,13 @@ def moved_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tupl
 
 
 def paired(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
-    """A matrix of every position of an axis by every position of the same axis: attention, along time probably."""
-    return [("hint", _at(inputs, 0, -2) & _at(inputs, 1, -1))]
+    """A matrix of every position of an axis by every position of the same axis: attention, along time probably.
+
+    Not where the sum runs over another axis of an input, which may be time as well: products of features are summed
+    over it.
+    """
+    summed = _at(inputs, 0, -1) & _at(inputs, 1, -2)
+    return [] if summed else [("hint", _at(inputs, 0, -2) & _at(inputs, 1, -1))]
 
 
 # --- helpers -----------------------------------------------------------------------------------------------------
