@@ -13,8 +13,11 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.cli import main
+from lstm_explain.model import Model
+from tests import zoo
 from tests.graph_builder import GraphBuilder
 
+EXPORTS = Path(__file__).parents[1] / "exports"
 RNG = np.random.default_rng(17)
 X, S = RNG.standard_normal((2, 4)).astype(np.float32), RNG.standard_normal((2, 3)).astype(np.float32)
 
@@ -52,6 +55,25 @@ def test_other_methods_and_other_paths_cause_no_warning() -> None:
     model = lx.load(gated(direct=True))
     assert not gate_warnings(model.explain({"x": X, "s": S}, lx.LRP(), lx.Target(index=1)).warnings)
     assert not gate_warnings(model.report().warnings)
+
+
+@pytest.mark.parametrize("export", ["legacy", "dynamo"])
+def test_the_gate_may_be_inside_a_loop(export: str) -> None:
+    """An entity-aware LSTM, whose 60 steps run as one Scan, which reads its static gate."""
+    proto = onnx.load(str(EXPORTS / "ealstm" / f"model.{export}.onnx"))
+    model = lx.load(proto)
+    assert [node.op for node in model.engine.graph.nodes].count("Scan") == 1
+    for engine in (model, Model(proto, fold=False)):
+        assert gate_warnings(engine.report().warnings) == ["feeds gates only: input 'x_s'"]
+    with np.load(EXPORTS / "ealstm" / "input.npz") as stored:
+        e = model.explain(dict(stored), lx.LRP(), lx.Target(index=0))
+    assert not e.relevance["x_s"].any()
+    assert gate_warnings(e.warnings) == ["feeds gates only: input 'x_s'"]
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.second_names() if len(zoo.load(name).inputs) == 1])
+def test_no_cell_of_the_zoo_reads_its_sequence_by_gates_only(name: str) -> None:
+    assert not gate_warnings(lx.load(zoo.load(name).path).report().warnings)
 
 
 def test_inspect_names_the_input_and_the_rule_that_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
