@@ -38,7 +38,7 @@ from lstm_explain_proto.inference import grpc_service_pb2_grpc as inference_grpc
 
 ROOT = Path(__file__).resolve().parents[1]
 READY = "lstm-explain ready on "
-WARM_UP = 0.25  # share of the time
+WARM_UP = 0.4  # share of the time: the memory settles after a model has been reloaded a few times
 ALLOWED_GROWTH = 0.05
 MALFORMED = 0.05
 SECONDS_BETWEEN_RELOADS = 3.0

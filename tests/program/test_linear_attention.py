@@ -168,7 +168,11 @@ def test_the_graph_shows_samples_and_time_steps() -> None:
         n: (0, 1, True) for n in case.operands if n != "past_state"
     }
     assert model.axes["past_state"].batch == 0
-    assert model.report().warnings == []
+    warnings = model.report().warnings
+    assert all(warning.startswith("feeds gates only: input ") for warning in warnings)
+    relevance = model.explain(case.operands, lx.LRP(), lx.Target(output="y", index=(T - 1, 2))).relevance
+    nothing = {name for name, array in relevance.items() if not array.any()}
+    assert {warning.split("'")[1] for warning in warnings} == nothing == {"query", "key", "decay", "beta"}
 
 
 def test_the_report_names_every_gate() -> None:

@@ -21,8 +21,8 @@ def looks(*rss: float, files: int = 16) -> list[Look]:
     return [Look(float(i), int(mib * MIB), files, 15) for i, mib in enumerate(rss)]
 
 
-def test_a_soak_of_twenty_seconds() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "soak.py"), "--seconds", "20"]
+def test_a_soak_of_forty_seconds() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "soak.py"), "--seconds", "40"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout

@@ -46,7 +46,7 @@ class _Receivers:
                 receiving |= self._through(step, receiving)
                 continue
             gate = None
-            if step.kind is Kind.PRODUCT and step.op.product_rule is None:
+            if step.kind is Kind.PRODUCT:
                 gate = gate_of(graph, producers, step.node, step.live, gates).slot
             receiving.update(name for name, slot in inputs.items() if slot != gate)
         return met, receiving
