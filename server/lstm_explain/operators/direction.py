@@ -132,17 +132,6 @@ class InPlaceOfKernels(Protocol):
         self, direction: Direction, x: Array, states: list[Array], lens: Lengths, keep: SavedTensors
     ) -> tuple[Tape, list[Array]]: ...
 
-    def predict(
-        self,
-        direction: Direction,
-        x: Array,
-        states: list[Array],
-        lens: Lengths,
-        order: Array,
-        hidden: Array,
-        last: list[Array],
-    ) -> None: ...
-
     def backward(
         self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]
     ) -> list[Array]: ...

@@ -36,24 +36,6 @@ class WithoutKernels:
         kept = dict(zip(("c0",), initial[1:], strict=False))
         return Tape(x, hidden, states[0], lens, kept, finer, complete=False), last
 
-    def predict(
-        self,
-        direction: Direction,
-        x: Array,
-        states: list[Array],
-        lens: Lengths,
-        order: Array,
-        hidden: Array,
-        last: list[Array],
-    ) -> None:
-        part, initial, steps = x[:, order], [s[order] for s in states], lens.steps[order]
-        lengths = None if lens.whole else steps
-        found, ends = self.over_steps(direction, Timeline(part, lengths, reverse=direction.reverse), part, initial)
-        if len(hidden):
-            hidden[:, order] = found
-        for whole, end in zip(last, ends, strict=True):
-            whole[order] = np.where(steps[:, None] > 0, end, 0)
-
     def backward(
         self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]
     ) -> list[Array]:
