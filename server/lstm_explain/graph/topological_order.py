@@ -24,6 +24,17 @@ def _sort(nodes: Any) -> None:
     dependencies = [{producers[name] for name in names_read(n) if name in producers} - {i} for i, n in enumerate(nodes)]
     if all(producer < i for i, needed in enumerate(dependencies) for producer in needed):
         return
+    order = order_of(dependencies)
+    if order is not None:
+        sorted_nodes = [copy_of(nodes[i]) for i in order]
+        del nodes[:]
+        nodes.extend(sorted_nodes)
+
+
+def order_of(dependencies: list[set[int]]) -> list[int] | None:
+    """Returns an order in which each comes after what it depends on, and otherwise the first one stays first; None
+    where there is none. dependencies: emptied.
+    """
     consumers: dict[int, list[int]] = {}
     for i, needed in enumerate(dependencies):
         for producer in needed:
@@ -36,10 +47,7 @@ def _sort(nodes: Any) -> None:
             dependencies[i].discard(order[-1])
             if not dependencies[i]:
                 heapq.heappush(ready, i)
-    if len(order) == len(nodes):
-        sorted_nodes = [copy_of(nodes[i]) for i in order]
-        del nodes[:]
-        nodes.extend(sorted_nodes)
+    return order if len(order) == len(dependencies) else None
 
 
 def names_read(node: NodeProto) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.graph.node_editing import make
+from lstm_explain.graph.protos import copy_of
 from lstm_explain.operators import Kind
 from lstm_explain.program.reachability import BackwardNode
 
@@ -29,8 +30,7 @@ def constant_parts(graph: Graph, backward_nodes: list[BackwardNode], linear: fro
             if backward_node.kind is Kind.MAP or source not in linear:
                 inputs[slot] = f"{backward_node.node.name}::zero{slot}"
                 nodes.append(make("Sub", [source, source], [inputs[slot]], backward_node.node.opset))
-        proto = type(backward_node.node.proto)()
-        proto.CopyFrom(backward_node.node.proto)
+        proto = copy_of(backward_node.node.proto)
         proto.name = f"{backward_node.node.name}::constant"
         proto.input[:] = inputs
         proto.output[:] = [constant_value(o) if o else "" for o in backward_node.node.outputs]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Hashable, Mapping
 from functools import cache
 
@@ -15,6 +14,7 @@ from lstm_explain.graph.repeats.scan_writer import ScanWriter, Stack
 from lstm_explain.graph.repeats.search import find_cells
 from lstm_explain.graph.repeats.steps import FEWEST_REPEATS
 from lstm_explain.graph.repeats.template import Lane
+from lstm_explain.graph.topological_order import order_of
 
 FIRST_OPSET = 9  # before, Scan was another operator
 Place = tuple[ScanWriter, Lane, int, int]  # a cell, and which of its values: lane, output, step
@@ -136,18 +136,5 @@ def _sorted(nodes: list[Node]) -> list[Node] | None:
     """Returns the nodes in an order in which they can run; None where there is none."""
     producers = {output: i for i, node in enumerate(nodes) for output in node.outputs if output}
     needs = [{producers[n] for n in (*node.inputs, *node.captured) if n in producers} for node in nodes]
-    readers: dict[int, list[int]] = {}
-    for i, needed in enumerate(needs):
-        for producer in needed:
-            readers.setdefault(producer, []).append(i)
-    ready = [i for i, needed in enumerate(needs) if not needed]
-    heapq.heapify(ready)
-    order = list[Node]()
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(nodes[i])
-        for reader in readers.get(i, []):
-            needs[reader].discard(i)
-            if not needs[reader]:
-                heapq.heappush(ready, reader)
-    return order if len(order) == len(nodes) else None
+    order = order_of(needs)
+    return None if order is None else [nodes[i] for i in order]
