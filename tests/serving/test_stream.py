@@ -13,12 +13,19 @@ import pytest
 from lstm_explain.serving import stream
 from lstm_explain.serving.scheduling.admission import ConcurrencyLimit, StreamPermits
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
+from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.serving.calling import array_of, request, sequence, stub, tensor
 
 
 def item(number: int, **fields: object) -> pb.ExplainStreamRequest:
     fields.setdefault("inputs", [tensor("x", sequence(seed=number))])
     return pb.ExplainStreamRequest(id=f"item {number}", request=request(**fields))
+
+
+def endless(number: int) -> pb.ExplainStreamRequest:
+    """A request that takes much longer than any test waits."""
+    method = method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=9_000))
+    return item(number, inputs=[tensor("x", sequence(1, 100))], method=method)
 
 
 def test_every_request_gets_its_own_answer(channel: grpc.Channel) -> None:
@@ -54,6 +61,16 @@ def test_a_caller_that_leaves_affects_no_other(channel: grpc.Channel) -> None:
         next(answers)
         answers.cancel()
     assert stub(channel).Explain(request(), timeout=10).model == "lstm"
+
+
+def test_a_stream_whose_deadline_passes_never_ends_as_if_all_were_well(channel: grpc.Channel) -> None:
+    """The server notices that a request is out of time at about the moment when gRPC ends the stream."""
+    for _ in range(5):
+        waiting = [stub(channel).ExplainStream(iter([endless(i)]), timeout=0.1) for i in range(12)]
+        for answers in waiting:
+            with pytest.raises(grpc.RpcError) as raised:
+                list(answers)
+            assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class _Pulls:

@@ -115,8 +115,7 @@ class CallRecord:
         """Returns the exception to raise so that gRPC releases a call that nobody waits for."""
         call = self.call
         call.leave()
-        late = call.end is not None and time.monotonic() >= call.end
-        self._status = status_of(TooLate("the deadline passed") if late else Dropped("the caller went away"))
+        self._status = status_of(TooLate("the deadline passed") if call.too_late() else Dropped("the caller went away"))
         return asyncio.CancelledError()
 
     async def abort(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -145,7 +144,10 @@ class Calls(grpc.aio.ServerInterceptor):
                     async with aclosing(behaviour(requests, call)) as coming:
                         async for answer in coming:
                             await context.write(answer)
-                    return
+                    if not call.too_late():
+                        return
+                    # The last request ran out of time just before gRPC would have ended the stream.
+                    account.fail(TooLate("the deadline passed"), None)
                 except _LEFT:
                     raise account.left() from None
                 except Exception as error:
@@ -187,7 +189,7 @@ def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], An
 def _refuse(request: object, call: PendingCall) -> None:
     if isinstance(request, Malformed):
         raise InputError(request.problem)
-    if call.end is not None and time.monotonic() >= call.end:
+    if call.too_late():
         raise TooLate("the deadline passed before the work began")
 
 

@@ -67,12 +67,11 @@ class Quarantine:
         try:
             while not self._may_run(tag):
                 await asyncio.sleep(POLL_SECONDS)
-                now = time.monotonic()
-                if call.end is not None and now >= call.end:
+                if call.too_late():
                     raise TooLate("the deadline passed while the request waited")
                 if not call.waited_for:
                     raise Dropped("the caller went away while the request waited")
-                if now >= end:
+                if time.monotonic() >= end:
                     raise Recovering(reason, RETRY_AFTER)
         finally:
             self._waiting -= 1

@@ -49,6 +49,10 @@ class PendingCall:
         """Returns the seconds until the deadline; None if there is none."""
         return None if self.end is None else max(0.0, self.end - time.monotonic())
 
+    def too_late(self) -> bool:
+        """Returns whether the deadline has passed."""
+        return self.end is not None and time.monotonic() >= self.end
+
     def leave(self) -> None:
         """Notes that the caller has gone."""
         self.waited_for = False
@@ -62,7 +66,7 @@ class CallDeadline:
     """
 
     def __init__(self, call: PendingCall, most_seconds: float | None = None) -> None:
-        self._call, self._end = call, call.end
+        self._call = call
         self._most_seconds, self._left, self._work_end = most_seconds, most_seconds, math.inf
         self._next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
 
@@ -93,10 +97,9 @@ class CallDeadline:
         """Returns the error if the time is over or the caller has gone, else None. when: describes the current
         activity.
         """
-        now = time.monotonic()
-        if self._end is not None and now >= self._end:
+        if self._call.too_late():
             return TooLate(f"the deadline passed {when}")
-        if now >= self._work_end:
+        if time.monotonic() >= self._work_end:
             return TooLate(
                 f"the work took longer than the server allows (--max-request-seconds {self._most_seconds:g})"
             )
@@ -104,7 +107,7 @@ class CallDeadline:
 
     def left(self) -> float | None:
         """Returns the seconds until the caller's deadline; None if there is none."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
+        return self._call.left()
 
 
 class Slots:
