@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -10,7 +11,11 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.kernels.compilation import NotCompiled
 from lstm_explain.methods.shapley_sampling import draw_orders
+from lstm_explain.operators.gru_cell import GRUDirection
+from lstm_explain.operators.lstm_cell import LSTMDirection
+from lstm_explain.operators.rnn_cell import RNNDirection
 from lstm_explain.program.prediction import Prediction
 from lstm_explain.runner import scores
 from tests.builders import recurrent_model
@@ -23,8 +28,25 @@ MODELS: dict[str, dict[str, Any]] = {
     "RNN": {"op": "RNN"},
     "both directions": {"direction": "bidirectional", "layers": 2},
     "batch first": {"batch_first": True, "head": "mean"},
-    "lengths": {"sequence_lens": True},
+    "lengths": {"direction": "bidirectional", "sequence_lens": True},
+    "states": {"initial_states": "input", "peepholes": True, "head": "mean"},
 }
+
+
+@pytest.fixture(params=["compiled", "in NumPy"])
+def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs a test with the loops of kernels/prefixes.py, and with those of over_steps/alike.py."""
+    in_numpy, ran = request.param == "in NumPy", []
+    for direction in (LSTMDirection, GRUDirection, RNNDirection):
+
+        def missing(*_: Any) -> None:
+            ran.append(True)
+            raise NotCompiled
+
+        if in_numpy:
+            monkeypatch.setattr(direction, "predict", missing)
+    yield
+    assert bool(ran) == in_numpy
 
 
 def made(name: str) -> tuple[dict[str, Any], lx.Model, int]:
@@ -51,6 +73,7 @@ def by_step(relevance: Any, time: int) -> Any:
     return total.T if time == 1 else total
 
 
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("value", [0.0, 0.5])
 @pytest.mark.parametrize("name", MODELS)
 def test_occlusion_is_the_fall_of_the_score(name: str, value: float) -> None:
@@ -87,7 +110,8 @@ def test_occlusion_of_cells_is_the_fall_of_the_score() -> None:
         np.testing.assert_allclose(e.relevance["x"][t, :, d], before - score(model, {**feeds, "x": x}), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN", "both directions"])
+@pytest.mark.usefixtures("loops")
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN", "both directions", "lengths"])
 def test_shapley_values_are_mean_gains_over_the_orders(name: str) -> None:
     feeds, model, time = made(name)
     e = model.explain(feeds, lx.ShapleySampling(permutations=2, seed=3), lx.Target(index=1))
@@ -101,7 +125,7 @@ def test_shapley_values_are_mean_gains_over_the_orders(name: str) -> None:
     np.testing.assert_allclose(e.ledger.residual, 0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "lengths"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("lengths", "states")])
 def test_a_sample_has_the_same_answer_alone_and_in_a_batch(name: str) -> None:
     feeds, model, time = made(name)
     together = model.explain(feeds, lx.Occlusion(), lx.Target(index=1)).relevance["x"]

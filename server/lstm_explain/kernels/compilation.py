@@ -79,6 +79,13 @@ def declared(
     return decorate
 
 
+def soon(kernel: Any) -> None:
+    """Has a kernel that declares its signatures compiled before it is called."""
+    waiting = kernel._compile_for_args
+    if isinstance(waiting, _WithoutWaiting):
+        waiting.look()
+
+
 def _folder(function: Callable[..., Any]) -> Path | None:
     """Where other processes hand over what they compile."""
     return cache_folder.folder_of(Path(function.__code__.co_filename).resolve())
@@ -106,13 +113,26 @@ class _WithoutWaiting:
         self._signatures = [sigutils.normalize_signature(s)[0] for s in signatures]
         self._given = dict(zip(self._signatures, signatures, strict=True))
         self._looked: dict[Any, float] = {}
+        self._all_missing_until = 0.0
 
     def __call__(self, *arguments: Any) -> Callable[..., Any]:
         """Raises NotCompiled."""
+        if self._meanwhile is not None and time.monotonic() < self._all_missing_until:
+            return self._without()
         types = self._declared(tuple(self._kernel.typeof_pyval(a) for a in arguments))
         found = self._load(types)
         if found is not None:
             return found
+        if not self._kernel.overloads:  # to find out the types of arguments takes longer than most answers in NumPy
+            self._all_missing_until = min(self._looked.values())
+        return self._without()
+
+    def look(self) -> None:
+        """Loads what the cache holds for the declared signatures, and orders the rest."""
+        for types in self._signatures:
+            self._load(types)
+
+    def _without(self) -> Callable[..., Any]:
         _last_without[0] = time.time_ns()
         if self._meanwhile is None:
             raise NotCompiled(self._kernel.__name__)

@@ -16,6 +16,7 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.compilation import nobody_waits
+from lstm_explain.kernels.lstm_states import next_states
 from lstm_explain.kernels.prefixes import (
     differences,
     different_inputs,
@@ -212,26 +213,14 @@ def predict(x, W, Rt, bias, P, h0, c0, lens, order, reverse, codes, params, clip
         count = finish(s, count, ends, group_of, head, order, h, c, last, last_c)
         multiply(h, Rt, product, count, s)
         row = pre_activations(new, s, row, group_of, head, of_rows, product, bias, 4 * H, z)
-        for g in range(count):
-            if plain:
-                _next_state(g, z, c, h)
-            else:
-                _any_cell(z[g], act, c[g], cell, bent, h[g], P, codes, params, clip, coupled)
-                for j in range(H):
-                    c[g, j] = cell[j]
+        if plain:
+            next_states(count, z, c, h)
+        for g in range(0 if plain else count):
+            _any_cell(z[g], act, c[g], cell, bent, h[g], P, codes, params, clip, coupled)
+            for j in range(H):
+                c[g, j] = cell[j]
         ran += count
         count = merge(s, count, last_new, group_of, head, h, c)
         hand_out(x.shape[0] - 1 - s if reverse else s, order, group_of, h, hidden)
     finish(x.shape[0], count, ends, group_of, head, order, h, c, last, last_c)
     return ran
-
-
-@nb.njit(**STEP, forceinline=True)
-def _next_state(g, z, c, h):
-    """One step of the plain cell, which overwrites row g of its state."""
-    H, one = h.shape[1], h.dtype.type(1)
-    for j in range(H):
-        added = tanh(z[g, 3 * H + j]) / (one + exp(-z[g, j]))
-        cell = added + c[g, j] / (one + exp(-z[g, 2 * H + j]))
-        c[g, j] = cell
-        h[g, j] = tanh(cell) / (one + exp(-z[g, H + j]))

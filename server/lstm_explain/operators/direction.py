@@ -28,11 +28,12 @@ RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}  # the kernels' numbers of th
 
 class Direction(ABC):
     """One direction of one node, with its weights in the kernels' layout. bias: W's and R's, except for Rb_h, which a
-    GRU with linear_before_reset scales.
+    GRU with linear_before_reset scales. plain: of an LSTM, whether it is the usual one, see lstm.is_plain.
     """
 
     bias: Array
     Rb_h: Array
+    plain: bool
 
     def __init__(
         self,
@@ -131,6 +132,17 @@ class InPlaceOfKernels(Protocol):
     def forward(
         self, direction: Direction, x: Array, states: list[Array], lens: Lengths, keep: SavedTensors
     ) -> tuple[Tape, list[Array]]: ...
+
+    def predict(
+        self,
+        direction: Direction,
+        x: Array,
+        states: list[Array],
+        lens: Lengths,
+        order: Array,
+        hidden: Array,
+        last: list[Array],
+    ) -> None: ...
 
     def backward(
         self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]

@@ -9,6 +9,8 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import lstm, lstm_gradient, lstm_relevance
+from lstm_explain.kernels.compilation import soon
+from lstm_explain.kernels.lstm_states import next_states
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
@@ -31,6 +33,9 @@ class LSTMDirection(Direction):
         self.none = np.zeros((0, 0, 0), self.dtype)
         usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
         self.slopes_from_z = not usual or self.clip > 0
+        self.plain = not (self.slopes_from_z or self.coupled or len(self.P))
+        if self.plain:
+            soon(next_states)
 
     def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
         shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 4 * self.hidden)

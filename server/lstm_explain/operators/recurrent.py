@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Container, Mapping, Sequence
-from contextlib import suppress
 from typing import ClassVar
 
 import numpy as np
@@ -87,15 +86,9 @@ class Recurrent(ABC):
         distance: between samples in a batch of copies that may begin alike; such prefixes run once.
         """
         x, lens, states = self._checked(values)
-        if len(x):
-            with suppress(NotCompiled):
-                return self._predict(x, lens, states, distance, wanted)
-        return self.ready(len(x), lens, states, SavedTensors.SLOPES)(x)[0]  # that kernel is compiled sooner
-
-    def _predict(
-        self, x: Array, lens: Lengths, states: list[list[Array]], distance: int, wanted: Container[str]
-    ) -> dict[str, Array]:
         steps, batch, _ = x.shape
+        if not steps:
+            return self.ready(steps, lens, states, SavedTensors.SLOPES)(x)[0]
         count, named = len(self.directions), [(slot, name) for slot, name in self.named if name in wanted]
         wants_all = any(slot == 0 for slot, _ in named)
         room = np.empty if lens.whole else np.zeros  # after the end of a sequence, and for one without steps
@@ -103,10 +96,15 @@ class Recurrent(ABC):
         last = [[room((batch, self.hidden), self.dtype) for _ in self.state_slots] for _ in range(count)]
         stop = stop_flag()
         parts = np.array_split(neighbours(batch, distance), min(threads(), batch))
-        in_threads(
-            lambda d, part: self.directions[d].predict(x, states[d], lens, part, hidden[d], last[d], stop),
-            [(d, part) for d in range(count) for part in parts],
-        )
+
+        def run(d: int, part: Array) -> None:
+            arguments = x, states[d], lens, part, hidden[d], last[d]
+            try:
+                self.directions[d].predict(*arguments, stop)
+            except NotCompiled:
+                self.in_place.predict(self.directions[d], *arguments)
+
+        in_threads(run, [(d, part) for d in range(count) for part in parts])
         raise_if_stopped()
         return {
             name: self._as_declared(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.kernels.lstm_states import next_states
 from lstm_explain.methods import LRP
 from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.direction import Direction
@@ -168,10 +169,16 @@ def relevance_flow(direction: Direction, lrp: LRP, v: Inner, x: Array, h_before:
 
 def forward(direction: Direction, time: Timeline, x: Array, initial: list[Array]) -> tuple[Array, list[Array]]:
     """Returns the hidden states [T, B, H], and the last h and c, [B, H]. initial: h and c."""
-    H, xp, kind = direction.hidden, time.xp, x.dtype
+    H, kind = direction.hidden, x.dtype
     f, g, h = activations_of(direction.codes, direction.params, float(direction.clip))
-    R, P = xp.asarray(direction.R.T.astype(kind)), [xp.asarray(p.astype(kind)) for p in direction.P]
-    from_x = x @ xp.asarray(direction.W.T.astype(kind)) + xp.asarray(direction.bias.astype(kind))
+    R, P = direction.R.T.astype(kind, order="C"), [p.astype(kind) for p in direction.P]
+    from_x = x @ direction.W.T.astype(kind) + direction.bias.astype(kind)
+
+    def plain_step(states: list[Array], at: list[Array]) -> tuple[list[Array], list[Array]]:
+        z, c = at[0] + states[0] @ R, states[1].copy()
+        hidden = np.empty_like(c)
+        next_states(len(c), z, c, hidden)
+        return [hidden, c], [hidden]
 
     def step(states: list[Array], at: list[Array]) -> tuple[list[Array], list[Array]]:
         (hidden, c), (z,) = states, at
@@ -183,7 +190,7 @@ def forward(direction: Direction, time: Timeline, x: Array, initial: list[Array]
         hidden = f(o + P[1] * c if P else o) * h(c)
         return [hidden, c], [hidden]
 
-    last, (hidden,) = time.forwards(step, initial, [from_x])
+    last, (hidden,) = time.forwards(plain_step if direction.plain else step, initial, [from_x])
     return hidden, last
 
 

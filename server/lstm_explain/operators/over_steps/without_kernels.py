@@ -11,6 +11,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
 from lstm_explain.operators.direction import Direction
+from lstm_explain.operators.over_steps.alike import Alike
 from lstm_explain.operators.over_steps.received import Received
 from lstm_explain.operators.over_steps.timeline import Timeline
 from lstm_explain.operators.tape import Lengths, SavedTensors, Tape
@@ -35,6 +36,30 @@ class WithoutKernels:
         last = [np.where(lens.steps[:, None] > 0, s, 0).astype(kind, copy=False) for s in last]
         kept = dict(zip(("c0",), initial[1:], strict=False))
         return Tape(x, hidden, states[0], lens, kept, finer, complete=False), last
+
+    def predict(
+        self,
+        direction: Direction,
+        x: Array,
+        states: list[Array],
+        lens: Lengths,
+        order: Array,
+        hidden: Array,
+        last: list[Array],
+    ) -> None:
+        steps = lens.steps[order]
+        order, steps = order[steps > 0], steps[steps > 0]
+        if not len(order):
+            return
+        initial = [state[order] for state in states]
+        found = np.empty((len(hidden), len(order), hidden.shape[2]), hidden.dtype)
+        neighbours = x[:, order] if (np.diff(order) != 1).any() else x[:, order[0] : order[-1] + 1]
+        alike = Alike(neighbours, steps, initial, found, reverse=direction.reverse)
+        _, ends = self.over_steps(direction, alike, alike.inputs, initial)
+        for whole, end in zip(last, ends, strict=True):
+            whole[order] = end
+        if len(hidden):
+            hidden[:, order] = np.where(lens.over(len(x))[:, order, None], 0, found)
 
     def backward(
         self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]
