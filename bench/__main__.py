@@ -67,6 +67,7 @@ def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "engine": _engine,
     "lengths": lambda console, a, _: engine.run_lengths(console, FADING + GRID, quick=a.quick, seconds=a.seconds),
+    "batches": lambda console, a, _: engine.run_batches(console, GRID, quick=a.quick, seconds=a.seconds),
     "cells": lambda console, a, _: engine.run_cells(console, OTHER_CELLS, seconds=a.seconds),
     "scaling": lambda console, a, _: scaling.run(console, quick=a.quick),
     "scans": lambda console, a, _: scans.run(console, seconds=a.seconds),

@@ -40,6 +40,7 @@ QUICK_STEPS, QUICK_BATCHES = (30, 100), (1, 8)
 # Measured at batch 1 over lengths up to LENGTHS[-1], with scaled weights and with those of FADING.
 LENGTH_METHODS = {name: METHODS[name] for name in ("lrp all", "lrp all, epsilon 0.001", "gradient × input")}
 LENGTHS = (30, 100, 500, 2000)
+BATCH_STEPS = 100  # of the batches that are measured in the same way
 Figures = dict[str, Any]
 
 
@@ -81,14 +82,26 @@ def run_cells(console: Console, shapes: Sequence[Shape], *, seconds: float) -> l
 
 def run_lengths(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: float) -> list[Figures]:
     """Measure short and long sequences at batch 1."""
+    return _alternating(console, shapes, [(T, 1) for T in (LENGTHS[:2] if quick else LENGTHS)], seconds)
+
+
+def run_batches(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: float) -> list[Figures]:
+    """Measure batches of sequences of BATCH_STEPS steps."""
+    return _alternating(console, shapes, [(BATCH_STEPS, B) for B in (QUICK_BATCHES if quick else BATCHES)], seconds)
+
+
+def _alternating(
+    console: Console, shapes: Sequence[Shape], cases: Sequence[tuple[int, int]], seconds: float
+) -> list[Figures]:
+    """Measure LENGTH_METHODS in the same rounds. cases: steps and batch size."""
     rows: list[Figures] = []
     for shape in shapes:
         pair = Pair(shape)
-        for T in LENGTHS[:2] if quick else LENGTHS:
-            row: Figures = {"model": asdict(shape), "T": T, "batch": 1}
+        for T, B in cases:
+            row: Figures = {"model": asdict(shape), "T": T, "batch": B}
             try:
                 found, added = pair.alternate(
-                    inputs_of(shape, T, 1), list(LENGTH_METHODS.values()), seconds, clock=time.thread_time
+                    inputs_of(shape, T, B), list(LENGTH_METHODS.values()), seconds, clock=time.thread_time
                 )
                 row["ratios"] = {name: asdict(ratio) for name, ratio in zip(LENGTH_METHODS, found, strict=True)}
                 row["added"] = asdict(added)  # by the relative stabiliser

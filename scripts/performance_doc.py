@@ -39,7 +39,11 @@ def page(text: str, by_processor: list[Figures]) -> str:
 
     def part(found: re.Match[str]) -> str:
         of, tell = PARTS[found[2]]
-        there = [figures for figures in by_processor if of in figures]
+        there = [
+            figures
+            for figures in by_processor
+            if of in figures or (of == "goals" and performance_targets.lines(figures))
+        ]
         tables = [f"{_heading(figures, of)}{tell(figures)}" for figures in there]
         return "\n\n".join([found[1].rstrip(), *tables, found[3]]) if there else found[0]
 
@@ -49,6 +53,8 @@ def page(text: str, by_processor: list[Figures]) -> str:
 def _heading(figures: Figures, part: str) -> str:
     if part == "commits":  # the description of the machine
         return ""
+    if part == "goals":  # of several parts
+        return f"{figures['machine']['processor']}:\n\n"
     commit = figures["commits"].get(part)
     return f"{figures['machine']['processor']}{f' (commit {commit})' if commit else ''}:\n\n"
 
@@ -103,6 +109,12 @@ def lengths(figures: dict[str, Any]) -> str:
     methods = list(figures["lengths"][0]["ratios"])
     cells = [_cells(row, "ratios", methods) for row in figures["lengths"]]
     return _table(["model", "T", "forward, ms", *methods], [[*row[:2], *row[3:]] for row in cells])
+
+
+def batches(figures: dict[str, Any]) -> str:
+    methods = list(figures["batches"][0]["ratios"])
+    cells = [_cells(row, "ratios", methods) for row in figures["batches"]]
+    return _table(["model", "batch", "forward, ms", *methods], [[row[0], *row[2:]] for row in cells])
 
 
 def many(figures: dict[str, Any]) -> str:
@@ -243,11 +255,12 @@ AGAINST = {
 # Maps the name of a marker on the page to the part of the figures that it shows, and the function that formats it.
 PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "machine": ("commits", machine),
-    "targets": ("engine", targets),
+    "targets": ("goals", targets),
     "means": ("engine", means),
     "grid": ("engine", grid),
     "many": ("engine", many),
     "lengths": ("lengths", lengths),
+    "batches": ("batches", batches),
     "cells": ("cells", cells),
     "scans": ("scans", scans),
     "growth": ("scaling", growth),

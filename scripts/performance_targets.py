@@ -77,6 +77,14 @@ def of_lengths(figures: Figures) -> Iterator[Line]:
         yield _most(f"{epsilon}, fading, T ≥ 1,000, H ≥ 128, maximum", 1.05, max(medians(long, epsilon)))
 
 
+def of_batches(figures: Figures) -> Iterator[Line]:
+    epsilon = "lrp all, epsilon 0.001"
+    for batch, method, bound in ((8, epsilon, 1.4), (32, epsilon, 1.4), (32, "gradient × input", 1.7)):
+        rows = [row for row in figures["batches"] if row["batch"] == batch]
+        if rows:
+            yield _most(f"{method}, T = {rows[0]['T']}, batch {batch}, maximum", bound, max(medians(rows, method)))
+
+
 def of_peers(figures: Figures) -> Iterator[Line]:
     ratios = [row["ratios"] for row in figures["peers"]["rows"]]
     theirs = f"Captum IntegratedGradients{IG.removeprefix('integrated gradients')}"
@@ -99,8 +107,11 @@ def of_scans(figures: Figures) -> Iterator[Line]:
     yield _most("lrp all, selective scan of 1,000 steps", 3.0, max(first))
     for form, which in (("Scan or Loop", False), ("unrolled", True)):
         rows = [row for row in cells if row["model"].endswith("unrolled") is which]
+        if not rows:
+            continue
         yield _most(f"cell as {form}, maximum", 5.0, max(m for name in rows[0]["ratios"] for m in medians(rows, name)))
-    yield _most("exponent of the time to load an unrolled cell", 1.05, figures["scans"]["loading"]["exponent"])
+    if "loading" in figures["scans"]:
+        yield _most("exponent of the time to load an unrolled cell", 1.05, figures["scans"]["loading"]["exponent"])
 
 
 def of_service(figures: Figures) -> Iterator[Line]:
@@ -125,6 +136,7 @@ def of_service(figures: Figures) -> Iterator[Line]:
 PARTS: dict[str, Callable[[Figures], Iterator[Line]]] = {
     "engine": of_engine,
     "lengths": of_lengths,
+    "batches": of_batches,
     "peers": of_peers,
     "scans": of_scans,
     "scaling": of_growth,

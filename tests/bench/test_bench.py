@@ -44,6 +44,13 @@ def test_methods_of_one_row_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["added"]["low"] <= row["added"]["median"] <= row["added"]["high"]
 
 
+def test_batches_are_measured_as_lengths_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BATCH_STEPS", 3)
+    rows = engine.run_batches(Console(quiet=True), [SMALL], quick=False, seconds=0)
+    assert [(row["T"], row["batch"]) for row in rows] == [(3, 1), (3, 8), (3, 32)]
+    assert all(ratio["median"] > 0 for row in rows for ratio in row["ratios"].values())
+
+
 def test_the_row_of_a_failed_method_says_so_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = lx.IntegratedGradients(baseline=np.zeros((7, 7), np.float32))
     monkeypatch.setattr(engine, "LENGTH_METHODS", {**engine.LENGTH_METHODS, "lrp all": wrong})
