@@ -13,7 +13,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.repository.batching import RequestBatching
 from lstm_explain.repository.request import ModelRequest
-from lstm_explain.verdict import FLOOR, MAX_ABSORBED, MAX_ENTRY
+from lstm_explain.verdict import DIVERGES, FLOOR, MAX_ABSORBED, MAX_ENTRY, Finding
 from tests import zoo
 from tests.graph_builder import GraphBuilder
 
@@ -83,15 +83,18 @@ def test_an_entry_of_ten_times_the_value_is_the_limit_behind_a_second_layer(meth
     [lx.LRP(epsilon=1e-12), lx.GradientTimesInput(), lx.IntegratedGradients(), lx.Occlusion(), lx.ShapleySampling()],
     ids=str,
 )
-def test_a_value_near_zero_does_not_warn_by_itself(method: lx.Method) -> None:
-    """The sum of 3 and -2.999 is 0.001, so entries of 3 are the terms of the sum."""
+def test_an_entry_far_above_a_value_near_zero_is_said_to_cancel(method: lx.Method) -> None:
+    """The sum of 3 and -2.999 is 0.001, so entries of 3 are the terms of the sum, and no stabiliser makes them less."""
     e = linear(np.array([3.0, -2.999])).explain({"x": np.ones((1, 2))}, method)
     np.testing.assert_allclose(e.explained, 0.001, rtol=1e-6)
     assert np.abs(e.relevance["x"]).max() > 1
-    assert not e.warnings
+    (warning,) = e.warnings
+    assert warning.startswith("relevance diverges: one entry of input 'x' is 3.0e+00, but the explained value is 0.001")
+    assert "nearly cancel" in warning
+    assert "stabiliser" not in warning
 
 
-def test_a_logit_near_zero_next_to_a_large_one_does_not_warn() -> None:
+def test_a_logit_near_zero_next_to_a_large_one_is_said_to_cancel() -> None:
     """Before an activation, there are no terms to compare with, only the sample's other logits."""
     g = GraphBuilder(np.float64, 17)
     x = g.input("x", ["B", 2])
@@ -101,7 +104,26 @@ def test_a_logit_near_zero_next_to_a_large_one_does_not_warn() -> None:
     np.testing.assert_allclose([*e.explained, e.outputs["y"][0, 1]], [0.001, 6.0], rtol=1e-6)
     np.testing.assert_allclose(e.relevance["x"], [[3.0, -2.999]], rtol=1e-6)
     assert FLOOR * 6.0 * MAX_ENTRY > 3.0
-    assert not e.warnings
+    (warning,) = e.warnings
+    assert "nearly cancel" in warning
+
+
+def test_what_a_value_near_zero_absorbs_does_not_warn() -> None:
+    """3 + 3 - 2.999 - 3 is 0.001: biases of 3 + 3 are as small beside the terms as ever."""
+    g = GraphBuilder(np.float64, 17)
+    x = g.input("x", ["B", 2])
+    value = g.op("MatMul", [x, g.constant(np.array([[-2.999], [-3.0]]), "w")])
+    model = lx.load(g.model(g.op("Add", [value, g.constant(np.array([6.0]), "b")]), ["B", 1], rename="y"))
+    e = model.explain({"x": np.ones((1, 2))}, lx.LRP(epsilon=1e-12))
+    np.testing.assert_allclose([e.explained[0], e.ledger.absorbed[0]], [0.001, 6.0], rtol=1e-5)
+    assert prefixes(e.warnings) == ["relevance diverges"]
+
+
+def test_a_warning_quotes_a_sample_that_diverges_before_one_that_crosses_zero() -> None:
+    found = Finding(DIVERGES, (0, 1), (3.0, 100.0), (3000.0, 50.0), (0.001, 2.0), ("x", "x"), (True, False))
+    text = found.text(lx.LRP(), 2)
+    assert "is 1.0e+02, but the explained value is 2 (sample 1); a larger stabiliser" in text
+    assert "nearly cancel" in (found.of(0, 1) or found).text(lx.LRP(), 1)
 
 
 def test_large_absorbed_relevance_causes_a_warning() -> None:

@@ -2,9 +2,10 @@
 """Judges, sample by sample and against fixed limits, whether an explanation can be relied on.
 
 Every check is a row of `CHECKS`: what it measures, in units of the sample's reference value, and the largest value that
-passes. The reference is the magnitude of the explained value, but at least FLOOR of the sample's scale
-(`program/terms.py`): where an output crosses zero, its relevance need not be small. docs/methods.md gives the reason
-for each limit, and docs/results.md the study that it comes from.
+passes. The reference is the magnitude of the explained value. For what is missing or absorbed, it is at least FLOOR of
+the sample's scale (`program/terms.py`): where an output crosses zero, neither need be small. An entry beyond the limit
+always causes a warning, which says so where only the scale explains it. docs/methods.md gives the reason for each
+limit, and docs/results.md the study that it comes from.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ DIVERGES = Check("relevance diverges", Promise.SHARES, MAX_ENTRY)
 INCOMPLETE = Check("relevance is incomplete", Promise.COMPLETE, MAX_RESIDUAL)
 ABSORBED = Check("relevance is absorbed", Promise.MOST_ARRIVES, MAX_ABSORBED)
 CHECKS = (DIVERGES, INCOMPLETE, ABSORBED)
+CANCELS = "the terms of this value nearly cancel, so compare entries with each other rather than with it"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Finding:
 
     samples: their positions in the batch. measured: the figure. ratios: the figure in units of the reference.
     explained: the value. inputs: for a check of single entries, the input that the largest entry belongs to; else empty
-    strings.
+    strings. crosses_zero: whether the figure is only large because the value is close to zero.
     """
 
     check: Check
@@ -60,6 +62,7 @@ class Finding:
     ratios: tuple[float, ...]
     explained: tuple[float, ...]
     inputs: tuple[str, ...]
+    crosses_zero: tuple[bool, ...]
 
     def of(self, start: int, end: int) -> Finding | None:
         """Returns the finding for the samples [start, end) as a batch of their own; None where all of these pass."""
@@ -72,15 +75,13 @@ class Finding:
         kept = [i for i, sample in enumerate(self.samples) if sample in positions]
         if not kept:
             return None
-        measured, ratios, explained, inputs = (
-            tuple(column[i] for i in kept) for column in (self.measured, self.ratios, self.explained, self.inputs)
-        )
+        columns = (self.measured, self.ratios, self.explained, self.inputs, self.crosses_zero)
         moved = tuple(positions[self.samples[i]] for i in kept)
-        return Finding(self.check, moved, measured, ratios, explained, inputs)  # type: ignore[arg-type]
+        return Finding(self.check, moved, *(tuple(column[i] for i in kept) for column in columns))  # type: ignore[arg-type]
 
     def text(self, method: Method, batch: int) -> str:
         """Returns the warning: which samples, what was measured, what to do."""
-        worst = max(range(len(self.samples)), key=self.ratios.__getitem__)
+        worst = max(range(len(self.samples)), key=lambda i: (not self.crosses_zero[i], self.ratios[i]))
         value, figure = f"{self.explained[worst]:.3g}", f"{self.measured[worst]:.1e}"
         if self.check is DIVERGES:
             found = f"one entry of input {self.inputs[worst]!r} is {figure}, but the explained value is {value}"
@@ -92,7 +93,8 @@ class Finding:
         if batch > 1:
             where = f" in {_list(self.samples)} of {batch}"
             found = f"{found} (sample {self.samples[worst]})" if len(self.samples) > 1 else found
-        return f"{self.check.prefix}{where}: {found}; {method.advice(self.check.promise)}"
+        advice = CANCELS if self.crosses_zero[worst] else method.advice(self.check.promise)
+        return f"{self.check.prefix}{where}: {found}; {advice}"
 
 
 def _list(samples: Sequence[int]) -> str:
@@ -115,15 +117,17 @@ def judge(method: Method, answer: Attribution) -> tuple[Finding, ...]:
     checks = [(check, figure) for check, figure in zip(CHECKS, figures, strict=True) if check.is_for(method)]
     if all((figure <= check.limit * np.abs(explained)).all() for check, figure in checks):
         return ()
-    reference = np.maximum(np.abs(explained), FLOOR * answer.scale())
+    value, floor = np.abs(explained), FLOOR * answer.scale()
     found = []
     for check, figure in checks:
+        reference = value if check is DIVERGES else np.maximum(value, floor)
         rows = np.flatnonzero(~(figure <= check.limit * reference))
         if len(rows):
             ratios = np.divide(figure[rows], reference[rows], out=np.full(len(rows), np.inf), where=reference[rows] > 0)
             inputs = [names[i] for i in columns[:, rows].argmax(axis=0)] if check is DIVERGES else [""] * len(rows)
-            samples, measured, *others = (tuple(a.tolist()) for a in (rows, figure[rows], ratios, explained[rows]))
-            found.append(Finding(check, samples, measured, *others, tuple(inputs)))  # type: ignore[call-arg]
+            near = figure[rows] <= check.limit * floor[rows]
+            samples, *numbers = (tuple(a.tolist()) for a in (rows, figure[rows], ratios, explained[rows]))
+            found.append(Finding(check, samples, *numbers, tuple(inputs), tuple(near.tolist())))  # type: ignore[call-arg]
     return tuple(found)
 
 
@@ -146,10 +150,12 @@ def _judge_one(method: Method, answer: Attribution) -> tuple[Finding, ...]:
     ]
     if not failed:  # the scale takes longer than all of this
         return ()
-    reference = max(reference, FLOOR * answer.scale().item())
+    floor = FLOOR * answer.scale().item()
     for check, figure in failed:
+        reference = abs(value) if check is DIVERGES else max(abs(value), floor)
         if not figure <= check.limit * reference:
             name = max(peaks, key=lambda name: peaks[name][0]) if check is DIVERGES else ""
             ratio = figure / reference if reference else math.inf
-            found.append(Finding(check, (0,), (float(figure),), (float(ratio),), (value,), (name,)))
+            near = bool(figure <= check.limit * floor)
+            found.append(Finding(check, (0,), (float(figure),), (float(ratio),), (value,), (name,), (near,)))
     return tuple(found)

@@ -51,13 +51,9 @@ def agreement(name: str) -> float:
     return float((np.sign(np.take_along_axis(own, top, 1)) == np.sign(np.take_along_axis(effect, top, 1))).mean())
 
 
-def divergence(name: str) -> tuple[Array, Array, Array]:
-    """Return, by sample, whether an entry exceeds 10 times the explained value; whether it does so although this is no
-    smaller than a tenth of its median, for where a value crosses zero relevance is large beside it and yet as small as
-    ever; and whether a warning names the sample.
-    """
+def divergence(name: str) -> tuple[Array, Array]:
+    """Return, by sample, whether an entry exceeds 10 times the explained value, and whether a warning names it."""
     e = explained(name, lx.LRP())
     peaks = np.max([np.abs(R).reshape(len(R), -1).max(axis=1) for R in e.relevance.values()], axis=0)
-    values = np.abs(e.explained)
-    warned = np.isin(np.arange(len(values)), [n for finding in e.findings for n in finding.samples])
-    return peaks > 10 * values, peaks > 10 * np.maximum(values, 0.1 * np.median(values)), warned
+    warned = np.isin(np.arange(len(peaks)), [n for finding in e.findings for n in finding.samples])
+    return peaks > 10 * np.abs(e.explained), warned
