@@ -167,7 +167,9 @@ class Model:
         """Returns ONNX Runtime's session for the whole model."""
         with self._lock:
             if self._whole is None:
-                self._whole = whole_session(self._proto)
+                # Optimising a cell that is written out for hundreds of steps takes ONNX Runtime seconds, and makes it
+                # no faster.
+                self._whole = whole_session(self._proto, optimise=self._engine.graph.repeats is None)
             return self._whole
 
     def explain(

@@ -55,14 +55,15 @@ def prepare(
     return safe, graph
 
 
-def whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
+def whole_session(proto: onnx.ModelProto, *, optimise: bool = True) -> ort.InferenceSession:
+    """Returns a session for the model as written. Raises ModelError."""
     if may_be_empty(proto) or reads_signed_weights(proto):
         inputs = {value.name for value in proto.graph.input}
         proto = copy_of(proto)
         guard_empty_sequences(proto, inputs)
         make_weights_unsigned(proto)
     try:
-        return open_session(proto.SerializeToString())
+        return open_session(proto.SerializeToString(), optimise=optimise)
     except Exception as error:  # ONNX Runtime's exception types are not public.
         raise ModelError(f"ONNX Runtime cannot run the model: {message_with_node(proto, error)}") from error
 
