@@ -155,10 +155,10 @@ def export(network: Network, inputs: dict[str, Tensor], exporter: str, opset: in
     program.save(str(path), external_data=False)
 
 
-def record(cell: str, exports: dict[str, tuple[str, int]], out: Path, updates: int) -> None:
+def record(cell: str, exports: dict[str, tuple[str, int]], out: Path, updates: int, draw: int) -> None:
     """Train a cell, and write a case for each export, by the name of the case."""
     warnings.simplefilter("ignore")
-    make_deterministic(sum(map(ord, cell)))
+    make_deterministic(1000 * draw + sum(map(ord, cell)))
     kind, _, data = CASES[cell]
     network, explained = trained(kind, data, updates)
     inputs, _ = data.draw(RECORDED)
@@ -228,12 +228,15 @@ def main() -> None:
     parser.add_argument("cells", nargs="*", help="all of them by default")
     parser.add_argument("--out", type=Path, default=ZOO)
     parser.add_argument("--updates", type=int, default=UPDATES, help="0 leaves the weights random")
+    parser.add_argument("--draw", type=int, default=0, help="which weights to begin with")
     arguments = parser.parse_args()
     for cell in arguments.cells or CASES:
         exports = {f"s_{cell}_{exporter}{opset}": (exporter, opset) for exporter, opset in CASES[cell][1]}
         # The dynamo exporter keeps state, and the legacy one ends its process where it fails.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            if error := pool.submit(record, cell, exports, arguments.out, arguments.updates).exception():
+            if error := pool.submit(
+                record, cell, exports, arguments.out, arguments.updates, arguments.draw
+            ).exception():
                 print(f"{cell} failed: {str(error)[:300]!r}")
 
 
