@@ -161,6 +161,70 @@ def test_weights_of_constants_pass_their_density() -> None:
     np.testing.assert_allclose(received.ledger.residual, 0, atol=1e-9)
 
 
+def positive_mingru(form: str) -> onnx.ModelProto:
+    """x [B, T, K] to the sum of h_T, where h = z c + (1 - z) h; z = sigmoid(v x) and c = x + 1/2, or the sigmoid of x
+    where x is negative, are computed for all steps at once.
+    """
+    g = GraphBuilder(np.float64, 17)
+    x, half, one = g.input("x", ["B", STEPS, TAGS]), g.constant(np.array(0.5), "half"), g.constant(np.array(1.0), "one")
+    positive = g.op("GreaterOrEqual", [x, g.constant(np.array(0.0), "zero")])
+    c = g.op("Where", [positive, g.op("Add", [x, half]), g.op("Sigmoid", [x])])
+    z = g.op("Sigmoid", [g.op("Mul", [x, g.constant(GATES, "v")])])
+    h = g.op(
+        "Mul", [g.op("Gather", [x, g.constant(np.array(0), "step_0")], axis=1), g.constant(np.zeros(TAGS), "none")]
+    )
+    if form == "unrolled":
+        for t in range(STEPS):
+            c_t, z_t = (g.op("Gather", [v, g.constant(np.array(t), f"step_{t}")], axis=1) for v in (c, z))
+            h = g.op("Add", [g.op("Mul", [z_t, c_t]), g.op("Mul", [g.op("Sub", [one, z_t]), h])])
+    else:
+        b = GraphBuilder(np.float64, 17)
+        h_in, c_t, z_t = (b.input(name, ["B", TAGS]) for name in ("h_in", "c_t", "z_t"))
+        keeps = b.op("Mul", [b.op("Sub", [b.constant(np.array(1.0), "whole"), z_t]), h_in], "keeps")
+        h_out = b.op("Add", [b.op("Mul", [z_t, c_t], "takes"), keeps], "h_new")
+        outputs = [onnx.helper.make_tensor_value_info(h_out, onnx.TensorProto.DOUBLE, ["B", TAGS])]
+        body = onnx.helper.make_graph(b.nodes, "cell", b.inputs, outputs, list(b.initializers.values()))
+        g.nodes.append(onnx.helper.make_node("Scan", [h, c, z], ["h_last"], body=body, num_scan_inputs=2,
+                                             scan_input_axes=[1, 1], name="scan"))  # fmt: skip
+        h = "h_last"
+    return g.model(g.reduce("sum", h, 1, "total"), ["B"])
+
+
+GATES = np.array([0.5, -1.5, 2.0])
+
+
+@pytest.mark.parametrize("form", ["unrolled", "scan"])
+def test_a_sigmoid_that_a_gate_weighs_passes_its_density(form: str) -> None:
+    """With the gates z as constants, h_T is a sum over t; relevance is x times its derivative."""
+    x = np.random.default_rng(4).standard_normal((BATCH, STEPS, TAGS))
+    z = 1 / (1 + np.exp(-GATES * x))
+    reaches = z * np.cumprod(np.concatenate([1 - z, np.ones((BATCH, 1, TAGS))], axis=1)[:, :0:-1], axis=1)[:, ::-1]
+    sigmoid = 1 / (1 + np.exp(-x))
+    slope = np.where(x >= 0, 1, sigmoid * (1 - sigmoid))
+    model = lx.load(positive_mingru(form))
+    e = model.explain({"x": x}, lx.LRP(epsilon=0.0))
+    np.testing.assert_allclose(e.explained, (reaches * np.where(x >= 0, x + 0.5, sigmoid)).sum(axis=(1, 2)), rtol=1e-9)
+    np.testing.assert_allclose(e.relevance["x"], x * slope * reaches, rtol=1e-9)
+    np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-9)
+    assert any(node.op == "Sigmoid" and node.rule.startswith("first-order") for node in model.report().nodes)
+
+
+def test_gates_in_log_space_pass_their_density() -> None:
+    """log f' = -softplus(softplus(-f) - softplus(-i)) is the logarithm of f / (f + i) of sigmoids (minLSTM): a network
+    that computes in log space only, so relevance is x times the gradient.
+    """
+    g = GraphBuilder(np.float32, 17)
+    x = g.input("x", ["B", STEPS, TAGS])
+    w = [g.constant(w, f"w{i}") for i, w in enumerate(np.random.default_rng(5).standard_normal((2, 1, STEPS, TAGS)))]
+    f, i = (g.op("Softplus", [g.op("Neg", [g.op("Mul", [x, each])])]) for each in w)
+    log_share = g.op("Neg", [g.op("Softplus", [g.op("Sub", [f, i])])])
+    h = g.op("Exp", [g.with_axes("ReduceLogSumExp", log_share, [1], since=18, keepdims=0)])
+    model = g.model(g.op("MatMul", [h, g.constant(np.eye(TAGS, 2), "weights")]), ["B", 2])
+    values = np.random.default_rng(6).standard_normal((BATCH, STEPS, TAGS)).astype(np.float32)
+    e = lx.load(model).explain({"x": values}, lx.LRP(epsilon=0.0), lx.Target(index=1))
+    np.testing.assert_allclose(e.relevance["x"], times_gradient(model, values, 1, 1e-2), atol=2e-3)
+
+
 # --- exported networks -----------------------------------------------------------------------------------------------
 
 SAMPLES = 100

@@ -17,10 +17,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from lstm_explain.errors import UnsupportedOperator
+from lstm_explain.graph.body_wiring import wiring_of
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.graph.protos import copy_of
 from lstm_explain.operators import BatchLayout
-from lstm_explain.program.body_wiring import wiring_of
 from lstm_explain.program.compile import Segment
 from lstm_explain.program.passes import CHANNELS, ForwardPass, Iterations, Message, sliced_layout, stacked_layout
 from lstm_explain.program.program import Program

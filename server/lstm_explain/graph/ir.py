@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,11 +91,26 @@ class Repeats:
 
 
 @dataclass(eq=False)
+class Around:
+    """What lies around a body. graph: the enclosing graph. names: its values by the names that they have in the body:
+    what the body captures, and sequences of which each step reads a part.
+    """
+
+    graph: Graph
+    names: Mapping[str, str]
+
+    @cached_property
+    def producers(self) -> dict[str, Node]:
+        return self.graph.producers()
+
+
+@dataclass(eq=False)
 class Graph:
     """A graph, or the body of a control-flow operator.
 
     inputs: values that the caller supplies. constants: initializers, Constant nodes and everything that could be
-    folded. captured: for a body, the values of enclosing graphs that it reads.
+    folded. captured: for a body, the values of enclosing graphs that it reads. around: for a body that was entered
+    (body_wiring.py), what lies around it.
     """
 
     inputs: list[str]
@@ -106,6 +122,7 @@ class Graph:
     ir_version: int
     captured: list[str] = field(default_factory=list)
     repeats: Repeats | None = None
+    around: Around | None = None
 
     def type_of(self, value: str) -> ValueType:
         constant = self.constants.get(value)

@@ -98,14 +98,16 @@ def _gates(graph: Graph, producers: dict[str, Node], node: Node, value: str) -> 
 
 def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait = Trait.GATE) -> bool:
     """Return whether the value is the output of an activation with values in [0, 1], possibly moved or complemented,
-    or is bounded to [0, 1] otherwise; or a positive multiple of such a value.
+    or is bounded to [0, 1] otherwise; or a positive multiple of such a value. A body may read it from the graph around.
 
     trait: that of the activation.
     """
     for _ in range(len(producers)):
         node = producers.get(value)
         if node is None:
-            return False
+            around = graph.around
+            outer = None if around is None else around.names.get(value)
+            return around is not None and outer is not None and is_gate(around.graph, around.producers, outer, trait)
         if trait in TABLE.traits(node.op) or (trait is Trait.GATE and _clips_to_unit(graph, node)):
             return True
         if trait is Trait.GATE and is_fraction(graph, producers, value):

@@ -73,10 +73,13 @@ class _Bounds:
         return (float(array.min()), float(array.max())) if numeric else ANY
 
     def _computed(self, value: str) -> Range:
-        node = self.producers.get(value)
-        traits = Trait.NONE if node is None else TABLE.traits(node.op)
-        if node is None or Trait.GATE in traits:
-            return ANY if node is None else (0.0, 1.0)
+        node, around = self.producers.get(value), self.graph.around
+        if node is None:
+            outer = None if around is None else around.names.get(value)
+            return ANY if around is None or outer is None else _Bounds(around.graph, around.producers).of(outer)
+        traits = TABLE.traits(node.op)
+        if Trait.GATE in traits:
+            return 0.0, 1.0
         if node.op in BOUNDED:
             return _mapped(node.op, self.of(node.inputs[0]))
         if node.op in ARITHMETIC and len(node.inputs) == 2:

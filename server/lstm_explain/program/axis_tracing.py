@@ -7,10 +7,10 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
+from lstm_explain.graph.body_wiring import BODIES, wiring_of
 from lstm_explain.graph.ir import Graph, Node, ValueType
 from lstm_explain.operators import TABLE
 from lstm_explain.operators.axis_rules import NOWHERE, Labels, Origins, same_extents
-from lstm_explain.program.body_wiring import BODIES, wiring_of
 
 MOST_ORIGINS = 64  # labels of one axis: for a sum over many inputs, memory would grow with the square of their number
 ROUNDS = 2  # passes over a body: its states at the end are those at the beginning of the next iteration

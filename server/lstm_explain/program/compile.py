@@ -9,6 +9,7 @@ from functools import cached_property
 
 import onnxruntime as ort
 
+from lstm_explain.graph.body_wiring import BODIES, entered, wiring_of
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.node_editing import make
 from lstm_explain.graph.session import session_of
@@ -17,7 +18,6 @@ from lstm_explain.operators.gates import gate_of
 from lstm_explain.operators.operator import SHAPE, shape_value
 from lstm_explain.operators.tape import SavedTensors
 from lstm_explain.program.attention import with_attention
-from lstm_explain.program.body_wiring import BODIES, entered, wiring_of
 from lstm_explain.program.constant_parts import constant_parts, constant_value
 from lstm_explain.program.magnitudes import kinds_of_sums, magnitude_parts, magnitude_value, with_constants
 from lstm_explain.program.numpy_segments import Step, small
@@ -134,7 +134,7 @@ def _compile(
         extra, summing = extra + more, with_constants(graph, more, constants)
         sums = kinds_of_sums(graph, backward_nodes, linear, carried or {})
         saved_values |= dict.fromkeys(magnitude_value(s.node.outputs[0]) for s in backward_nodes if s.node.name in sums)
-    bodies = {s.node.name: _bodies(s, purpose, linear) for s in backward_nodes if s.kind is Kind.CONTROL}
+    bodies = {s.node.name: _bodies(graph, s, purpose, linear) for s in backward_nodes if s.kind is Kind.CONTROL}
     known = {*saved_values, *graph.inputs, *(o for s in backward_nodes if s.kind in OWN for o in s.node.outputs)}
     saved_values = {
         name: None for name in saved_values if not (name.endswith(SHAPE) and name.removesuffix(SHAPE) in known)
@@ -156,7 +156,7 @@ def _compile(
     )
 
 
-def _bodies(backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str]) -> dict[str, Plan]:
+def _bodies(graph: Graph, backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str]) -> dict[str, Plan]:
     """Returns a plan for every body of a control-flow node, from its outputs back to the values that it reads."""
     node = backward_node.node
     around = frozenset(backward_node.captured)
@@ -171,7 +171,8 @@ def _bodies(backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str
         body = node.bodies[name]
         sources = backward_node.entries | around
         targets = [o for o in body.outputs if o in live_values(body, sources)]
-        plans[name] = _compile(entered(body), targets, purpose, (), sources, looked_through, body.inputs, carried)
+        inside = entered(node, name, graph)
+        plans[name] = _compile(inside, targets, purpose, (), sources, looked_through, body.inputs, carried)
     return plans
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lstm_explain.graph.body_wiring import entered, wiring_of
 from lstm_explain.graph.ir import Graph
 from lstm_explain.operators import Kind
 from lstm_explain.operators.gates import gate_of
 from lstm_explain.program.attention import Gates, with_attention
-from lstm_explain.program.body_wiring import entered, wiring_of
 from lstm_explain.program.engine import Engine
 from lstm_explain.program.reachability import BackwardNode, live_values, path
 
@@ -43,7 +43,7 @@ class _Receivers:
             if receiving.isdisjoint(step.node.outputs):
                 continue
             if step.kind is Kind.CONTROL:
-                receiving |= self._through(step, receiving)
+                receiving |= self._through(graph, step, receiving)
                 continue
             gate = None
             if step.kind is Kind.PRODUCT:
@@ -51,16 +51,16 @@ class _Receivers:
             receiving.update(name for name, slot in inputs.items() if slot != gate)
         return met, receiving
 
-    def _through(self, step: BackwardNode, receiving: set[str]) -> set[str]:
+    def _through(self, graph: Graph, step: BackwardNode, receiving: set[str]) -> set[str]:
         """Returns the values that receive relevance through the bodies of a node, some of whose outputs do."""
         node, captured = step.node, set(step.captured)
         if node.op == "If":
             found = set[str]()
-            for branch in node.bodies.values():
+            for name, branch in node.bodies.items():
                 targets = {inner for inner, o in zip(branch.outputs, node.outputs, strict=True) if o in receiving}
-                found |= self.of(entered(branch), captured, targets)[1]
+                found |= self.of(entered(node, name, graph), captured, targets)[1]
             return found & captured
-        wiring, body = wiring_of(node), entered(node.bodies["body"])
+        wiring, body = wiring_of(node), entered(node, "body", graph)
         targets = {c.exit for c in wiring.carried if c.output in receiving}
         targets |= {w.inner for w in wiring.written if w.outer in receiving}
         while True:

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from lstm_explain.errors import UnsupportedOperator
+from lstm_explain.graph.body_wiring import BODIES, entries, wiring_of
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import TABLE, Kind, Operator, Trait
 from lstm_explain.operators.cells import needs_constants
@@ -19,7 +20,6 @@ from lstm_explain.operators.first_order import SUMS, TAKES_DENSITIES, FirstOrder
 from lstm_explain.operators.gates import complement_slot, gates_constant
 from lstm_explain.operators.operator import aligned, equal_parts
 from lstm_explain.operators.scales import Scales
-from lstm_explain.program.body_wiring import BODIES, entries, wiring_of
 
 # Arithmetic on token ids (offsets, wrapped negatives) computes an address, not a value: no share of it is larger.
 ADDRESS = Operator(Kind.ROUTING, equal_parts, layout=aligned, saved=("shape",))
@@ -163,7 +163,8 @@ def path(
     """
     wanted = {t for t in targets if t in live}
     backward_nodes: list[BackwardNode] = []
-    scales, first_order = Scales(graph, graph.producers(), live, overridden), FirstOrderNodes(graph.producers())
+    producers = graph.producers()
+    scales, first_order = Scales(graph, producers, live, overridden), FirstOrderNodes(graph, producers)
     for node in reversed(graph.nodes):
         reached = reach(node, live) if gradient else without_scale(reach(node, live), node, scales)
         if wanted.isdisjoint(reached.outputs):
@@ -251,7 +252,7 @@ def first_order_values(graph: Graph, backward_nodes: Sequence[BackwardNode], lin
         sums = b.kind in SUMS and not following.isdisjoint(b.node.inputs[slot] for slot in b.live)
         if sums or (b.kind is Kind.FIRST_ORDER and Trait.LOGARITHM in b.op.traits):
             following.update(b.node.outputs)
-    first_order = FirstOrderNodes(graph.producers(), following)
+    first_order = FirstOrderNodes(graph, graph.producers(), following)
     for b in reversed(backward_nodes):
         first_order.visit(b.node, b.op, b.kind, b.live)
     parts = set[str]()

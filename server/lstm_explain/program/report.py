@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lstm_explain.graph.body_wiring import BODIES, entered
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators import TABLE, Kind
 from lstm_explain.operators.gates import gate_of
@@ -15,7 +16,6 @@ from lstm_explain.operators.operator import SAME_PLACES
 from lstm_explain.operators.scales import Scales
 from lstm_explain.program.attention import Attention, attention_in
 from lstm_explain.program.axes import Axes, doubts
-from lstm_explain.program.body_wiring import BODIES, entered
 from lstm_explain.program.head import default_output, explainable, head_of
 from lstm_explain.program.reachability import (
     Reachability,
@@ -82,15 +82,16 @@ class _Reporter:
         self.producers = graph.producers()
         self.scales = Scales(graph, self.producers, self.live, gates)
         self.attention = Attention()
+        self.kinds: dict[str, Kind] = {}
 
     def nodes(self, targets: Iterable[str]) -> Iterable[NodeReport]:
         passed = path(self.graph, self.live, targets, strict=False, overridden=self.gates)
-        on_path, self.attention = {s.node.name for s in passed}, attention_in(passed, self.gates)
+        self.kinds, self.attention = {s.node.name: s.kind for s in passed}, attention_in(passed, self.gates)
         for node in self.graph.nodes:
             reached = without_scale(reach(node, self.live), node, self.scales)
-            yield self._node(node, reached, on_path=node.name in on_path)
+            yield self._node(node, reached, on_path=node.name in self.kinds)
             if reached.outputs and node.op in BODIES:
-                yield from self._inside(node, reached, on_path=node.name in on_path)
+                yield from self._inside(node, reached, on_path=node.name in self.kinds)
 
     def _node(self, node: Node, reached: Reachability, *, on_path: bool) -> NodeReport:
         name = self.prefix + node.name
@@ -102,7 +103,9 @@ class _Reporter:
         backward_node = backward_node_at(node, reached, self.scales)
         if backward_node.kind is not Kind.PRODUCT:
             weighs = node.name in self.attention.weights
-            rule = RULES[backward_node.kind] + ("; the softmax rule under attn" if weighs else "")
+            rule = RULES[self.kinds.get(node.name, backward_node.kind)] + (
+                "; the softmax rule under attn" if weighs else ""
+            )
             return NodeReport(name, node.op, True, rule, on_path, attention=weighs)
         gate = gate_of(self.graph, self.producers, node, backward_node.live, self.gates)
         if gate.slot is None:
@@ -115,7 +118,7 @@ class _Reporter:
 
     def _inside(self, node: Node, reached: Reachability, *, on_path: bool) -> Iterable[NodeReport]:
         for name in BODIES[node.op]:
-            body = entered(node.bodies[name])
+            body = entered(node, name, self.graph)
             inner = _Reporter(
                 body, reached.entries | set(reached.captured), self.gates, f"{self.prefix}{node.name}/{name}/"
             )

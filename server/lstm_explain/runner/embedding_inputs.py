@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lstm_explain.errors import UnsupportedOperator
+from lstm_explain.graph.body_wiring import BODIES
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods import Gradient
 from lstm_explain.operators import TABLE, BatchLayout
 from lstm_explain.operators.tape import SavedTensors
-from lstm_explain.program.body_wiring import BODIES
 from lstm_explain.program.compile import Purpose, compile_plan
 from lstm_explain.program.engine import Engine
 from lstm_explain.program.passes import BackwardPass

@@ -11,11 +11,11 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from lstm_explain.errors import Error
+from lstm_explain.graph.body_wiring import Sliced, Wiring
 from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import open_session, run_session
 from lstm_explain.kernels import reductions
 from lstm_explain.operators import BatchLayout
-from lstm_explain.program.body_wiring import Sliced, Wiring
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.over_time.schedule import COUNT, Iteration, Schedule
 from lstm_explain.program.over_time.traced_iteration import IterationNamespace, NodeAccount, without_guards

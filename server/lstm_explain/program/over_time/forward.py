@@ -13,11 +13,11 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from lstm_explain.graph.body_wiring import Sliced, Wiring
 from lstm_explain.graph.empty_sequences import guard_empty_sequences
 from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import open_session, run_session
 from lstm_explain.graph.unsigned_weights import make_weights_unsigned
-from lstm_explain.program.body_wiring import Sliced, Wiring
 from lstm_explain.program.compile import Plan, Segment
 from lstm_explain.program.over_time.schedule import COUNT, Iteration, Schedule
 from lstm_explain.program.passes import Stacked

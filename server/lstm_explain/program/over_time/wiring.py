@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from lstm_explain.graph.body_wiring import Sliced, Wiring, wiring_of
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.program.body_wiring import Sliced, Wiring, wiring_of
 
 
 def wiring_over_time(node: Node) -> Wiring | None:

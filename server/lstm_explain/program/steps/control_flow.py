@@ -9,9 +9,9 @@ import numpy as np
 
 from lstm_explain.cancellation import checkpoint, current_scope
 from lstm_explain.errors import Error, InputError
+from lstm_explain.graph.body_wiring import BODIES, Sliced, Wiring, wiring_of
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.graph.session import max_runtime_bytes
-from lstm_explain.program.body_wiring import BODIES, Sliced, Wiring, wiring_of
 from lstm_explain.program.compile import Plan, Segment
 from lstm_explain.program.over_time.forward import BySizes, LoopForward, sizes, written_by
 from lstm_explain.program.over_time.wiring import around_over_time, sequences_over_time, wiring_over_time

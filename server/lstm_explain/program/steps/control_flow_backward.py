@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lstm_explain.graph.body_wiring import Sliced, Wiring, wiring_of
 from lstm_explain.operators import Kind
-from lstm_explain.program.body_wiring import Sliced, Wiring, wiring_of
 from lstm_explain.program.over_time.backward import Arriving, LoopBackward, arriving_at, give_rows
 from lstm_explain.program.over_time.forward import BySizes, sizes
 from lstm_explain.program.over_time.wiring import wiring_over_time

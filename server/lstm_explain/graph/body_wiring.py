@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
-from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.graph.ir import Around, Graph, Node
 
 BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 
@@ -83,12 +83,16 @@ def _at(names: tuple[str, ...], index: int) -> str:
     return names[index] if index < len(names) else ""
 
 
-def entered(body: Graph) -> Graph:
-    """Returns the body as a graph of its own, in which values that it reads from the enclosing graph are further
-    inputs.
+def entered(node: Node, name: str, graph: Graph) -> Graph:
+    """Returns a body of the node, which lies in `graph`, as a graph of its own, in which values that it reads from the
+    enclosing graph are further inputs.
     """
-    around = [name for name in body.captured if name not in body.constants]
-    return replace(body, inputs=[*body.inputs, *around])
+    body = node.bodies[name]
+    captured = [value for value in body.captured if value not in body.constants]
+    names = dict(zip(captured, captured, strict=True))
+    if node.op == "Scan":
+        names |= {part.inner: part.outer for part in wiring_of(node).read}
+    return replace(body, inputs=[*body.inputs, *captured], around=Around(graph, names))
 
 
 def entries(node: Node, live: Set[str]) -> set[str]:
