@@ -36,7 +36,9 @@ def test_gradients_equal_differences_and_ledgers_close(kind: str, form: Form) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_relevance_has_the_sign_of_occlusion_where_it_matters(kind: str) -> None:
-    """At least 80 % of the steps that matter: the fifth with the largest effect under Occlusion."""
+    """At least 80 % of the steps that matter: the fifth with the largest effect under Occlusion. Few entries are large,
+    but for values that cross zero.
+    """
     agreeing, large = [], list[bool]()
     for seed in range(SEEDS):
         model, feeds = lx.load(recurrent_kind(kind, "unrolled", STEPS, seed)), inputs(seed=seed + 50)
@@ -45,7 +47,7 @@ def test_relevance_has_the_sign_of_occlusion_where_it_matters(kind: str) -> None
         top = np.argsort(-np.abs(effect), axis=1)[:, : STEPS // 5]
         own = found.relevance["x"].sum(axis=2)
         agreeing.append(np.sign(np.take_along_axis(own, top, 1)) == np.sign(np.take_along_axis(effect, top, 1)))
-        large += [any(w.startswith("relevance diverges") for w in found.warnings_of(n)) for n in range(SAMPLES)]
+        large += [any("diverges" in w and "cancel" not in w for w in found.warnings_of(n)) for n in range(SAMPLES)]
     assert np.mean(agreeing) >= 0.8
     assert np.mean(large) <= 0.05
 

@@ -190,16 +190,18 @@ def test_float64_answers_where_float32_is_not_precise_enough() -> None:
 
 
 def test_the_search_takes_time_in_proportion_to_the_nodes() -> None:
-    seconds = []
-    for steps in (100, 800):
-        proto = networks.plain(steps, "gather", "N", 17)
-        began = time.process_time()
-        prepare(proto)
-        folded = time.process_time() - began
-        began = time.process_time()
-        prepare(proto, fold=False)
-        seconds.append(folded - (time.process_time() - began))
-    assert seconds[1] < 24 * max(seconds[0], 0.02)
+    def seconds(proto: onnx.ModelProto, *, fold: bool) -> float:
+        """Of the processor, at best of three: other load spoils its caches."""
+        taken = []
+        for _ in range(3):
+            began = time.process_time()
+            prepare(proto, fold=fold)
+            taken.append(time.process_time() - began)
+        return min(taken)
+
+    models = [networks.plain(steps, "gather", "N", 17) for steps in (100, 800)]
+    short, long = (seconds(proto, fold=True) - seconds(proto, fold=False) for proto in models)
+    assert long < 24 * max(short, 0.02)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
