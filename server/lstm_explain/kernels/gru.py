@@ -57,7 +57,7 @@ def forward(
     for first in range(0, total, steps):
         end = min(first + steps, total)
         multiply(rows, W, acc, gather(x, order, lens, reverse, first, end, rows), 0)
-        row = 0
+        row = np.int64(0)
         for s in range(first, end):
             if is_set(stop):
                 return
@@ -125,14 +125,14 @@ def gradient(
     through, back = np.empty((B, width_of(R_h)), inner.dtype), np.empty((B, width_of(R_zr)), inner.dtype)
     active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
     begin(order, lens, reverse, g_y, g_h, g_h, g_x, wakes)
-    row, running = 0, 0
+    row = running = np.int64(0)
     for s in range(total - 1, -1, -1):
         if is_set(stop):
             return
         running = active_at(s, running, active, wakes, order, lens, reverse, g_y, g_h, g_h, g_x)
         if row + running > steps * B:
             to_gradient(m, W, of_rows, row, where, g_x)
-            row = 0
+            row = np.int64(0)
         for i in range(running):
             b = active[i]
             t, k = place(s, b, lens, reverse), on_tape(b, hidden)
@@ -192,20 +192,20 @@ def predict(x, W, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, cod
     starts, ends = limits(x.shape[0], order, lens, reverse)
     separate_initial(first, starts, order, h0, h0)
     counts = different_inputs(new)
-    group_of, head, count = np.full(n, -1), np.zeros(n, np.int64), 0
+    group_of, head, count = np.full(n, -1), np.zeros(n, np.int64), np.int64(0)
     h, z, act = np.empty((n, H), dtype), np.empty((n, 3 * H), dtype), np.empty((n, 3 * H), dtype)
     reset, product = np.empty((n, H), dtype), np.zeros((n, max(width_of(Rt_zr), 3 * H)), dtype)
     of_gates, of_candidate = np.empty((n, width_of(Rt_zr)), dtype), np.empty((n, width_of(Rt_h)), dtype)
     rows = np.empty((room_for(n, W), x.shape[2]), dtype)
     of_rows = np.empty((rows.shape[0], width_of(W)), dtype)
-    end, row, ran = 0, 0, 0
+    end = row = ran = np.int64(0)
     for s in range(x.shape[0]):
         if is_set(stop):
             break
         if s == end:
             end, filled = gather_different(x, order, reverse, new, s, counts, rows)
             multiply(rows, W, of_rows, filled, 0)
-            row = 0
+            row = np.int64(0)
         count = split(s, count, first, starts, group_of, head, order, h0, h0, h, h)
         count = finish(s, count, ends, group_of, head, order, h, h, last, last)
         multiply(h, Rt_zr, of_gates, count, s)

@@ -53,12 +53,12 @@ def relevance(
         of_zr = np.empty((block, hidden.shape[1], 2 * H), number)
     active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
     begin(order, lens, reverse, r_y, r_h, carried, r_x, wakes)
-    row, running = 0, 0
+    row = running = np.int64(0)
     for s in range(total - 1, -1, -1):
         running = active_at(s, running, active, wakes, order, lens, reverse, r_y, r_h, carried, r_x)
         if row + running > steps * B:
             to_inputs(m, W, of_rows, row, where, given, x, r_x)
-            row = 0
+            row = np.int64(0)
         if sums_W is not None and running and s < first:
             first = max(0, s + 1 - block)
             if zr_W is not None:

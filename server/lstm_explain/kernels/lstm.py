@@ -71,7 +71,7 @@ def forward(
     for first in range(0, total, steps):
         end = min(first + steps, total)
         multiply(rows, W, of_rows, gather(x, order, lens, reverse, first, end, rows), 0)
-        row = 0
+        row = np.int64(0)
         for s in range(first, end):
             if is_set(stop):
                 return
@@ -195,20 +195,20 @@ def predict(x, W, Rt, bias, P, h0, c0, lens, order, reverse, codes, params, clip
     starts, ends = limits(x.shape[0], order, lens, reverse)
     separate_initial(first, starts, order, h0, c0)
     counts = different_inputs(new)
-    group_of, head, count = np.full(n, -1), np.zeros(n, np.int64), 0
+    group_of, head, count = np.full(n, -1), np.zeros(n, np.int64), np.int64(0)
     h, c, z = np.empty((n, H), dtype), np.empty((n, H), dtype), np.empty((n, 4 * H), dtype)
     product = np.empty((n, width_of(Rt)), dtype)
     rows = np.empty((room_for(n, W), x.shape[2]), dtype)
     of_rows = np.empty((rows.shape[0], width_of(W)), dtype)
     act, cell, bent = np.empty(4 * H, dtype), np.empty(H, dtype), np.empty(H, dtype)
-    end, row, ran = 0, 0, 0
+    end = row = ran = np.int64(0)
     for s in range(x.shape[0]):
         if is_set(stop):
             break
         if s == end:
             end, filled = gather_different(x, order, reverse, new, s, counts, rows)
             multiply(rows, W, of_rows, filled, 0)
-            row = 0
+            row = np.int64(0)
         count = split(s, count, first, starts, group_of, head, order, h0, c0, h, c)
         count = finish(s, count, ends, group_of, head, order, h, c, last, last_c)
         multiply(h, Rt, product, count, s)

@@ -35,7 +35,7 @@ def gradient(
     back = np.empty((B, width_of(R)), cells.dtype)
     active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
     begin(order, lens, reverse, g_y, g_h, g_c, g_x, wakes)
-    row, before, running = 0, 0, 0
+    row = before = running = np.int64(0)
     for s in range(total - 1, -2, -1):
         if is_set(stop):
             return
@@ -48,7 +48,7 @@ def gradient(
             running = active_at(s, running, active, wakes, order, lens, reverse, g_y, g_h, g_c, g_x)
         if row + running > steps * B or s < 0:
             to_gradient(m, W, of_rows, row, where, g_x)
-            row = 0
+            row = np.int64(0)
         before = row
         for i in range(running if s >= 0 else 0):
             b = active[i]

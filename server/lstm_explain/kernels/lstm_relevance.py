@@ -55,7 +55,7 @@ def relevance_all(
         sizes = sizes_of_states(old, new, lens, tape_order, reverse)
     active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
     begin(order, lens, reverse, r_y, r_h, r_c, r_x, wakes)
-    row, before, running = 0, 0, 0
+    row = before = running = np.int64(0)
     for s in range(total - 1, -1, -1):
         if running:
             multiply(m[before:row], R, back, running, s)
@@ -63,7 +63,7 @@ def relevance_all(
         running = active_at(s, running, active, wakes, order, lens, reverse, r_y, r_h, r_c, r_x)
         if row + running > steps * B:
             to_inputs(m, W, of_rows, row, where, given, x, r_x)
-            row = 0
+            row = np.int64(0)
         if sums_W is not None and running and s < first:
             first = max(0, s + 1 - block)
             gaps(
@@ -141,7 +141,7 @@ def relevance_shared(
         sizes = sizes_of_states(cells, None, lens, tape_order, reverse)
     active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
     begin(order, lens, reverse, r_y, r_h, r_c, r_x, wakes)
-    row, before, running = 0, 0, 0
+    row = before = running = np.int64(0)
     for s in range(total - 1, -1, -1):
         if running:
             multiply(m[before:row], R, back, running, s)
@@ -149,7 +149,7 @@ def relevance_shared(
         running = active_at(s, running, active, wakes, order, lens, reverse, r_y, r_h, r_c, r_x)
         if row + running > steps * B:
             to_inputs(m, W, of_rows, row, where, given, x, r_x)
-            row = 0
+            row = np.int64(0)
         if sums_W is not None and running and s < first:
             first = max(0, s + 1 - block)
             gaps(x, hidden, h0, lens, tape_order, reverse, first, s + 1, sums_W, sums_R, sums_bias, z, more, beta, of_z)

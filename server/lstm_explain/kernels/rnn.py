@@ -55,7 +55,7 @@ def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hi
     for first in range(0, total, steps):
         end = min(first + steps, total)
         multiply(rows, W, of_rows, gather(x, order, lens, reverse, first, end, rows), 0)
-        row = 0
+        row = np.int64(0)
         for s in range(first, end):
             if is_set(stop):
                 return
@@ -107,12 +107,12 @@ def relevance(
         sizes = sizes_of_states(hidden, None, lens, tape_order, reverse)
     active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
     begin(order, lens, reverse, r_y, r_h, r_h, r_x, wakes)
-    row, running = 0, 0
+    row = running = np.int64(0)
     for s in range(total - 1, -1, -1):
         running = active_at(s, running, active, wakes, order, lens, reverse, r_y, r_h, r_h, r_x)
         if row + running > steps * B:
             to_inputs(m, W, of_rows, row, where, given, x, r_x)
-            row = 0
+            row = np.int64(0)
         if sums_W is not None and running and s < first:
             first = max(0, s + 1 - block)
             gaps(x, hidden, h0, lens, tape_order, reverse, first, s + 1, sums_W, sums_R, sums_bias, z, None, beta, of_z)
@@ -154,14 +154,14 @@ def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_
     where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), z.dtype)
     active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
     begin(order, lens, reverse, g_y, g_h, g_h, g_x, wakes)
-    row, running = 0, 0
+    row = running = np.int64(0)
     for s in range(total - 1, -1, -1):
         if is_set(stop):
             return
         running = active_at(s, running, active, wakes, order, lens, reverse, g_y, g_h, g_h, g_x)
         if row + running > steps * B:
             to_gradient(m, W, of_rows, row, where, g_x)
-            row = 0
+            row = np.int64(0)
         before = row
         for i in range(running):
             b = active[i]
@@ -196,18 +196,18 @@ def predict(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, hidde
     starts, ends = limits(x.shape[0], order, lens, reverse)
     separate_initial(first, starts, order, h0, h0)
     counts = different_inputs(new)
-    group_of, head, count = np.full(n, -1), np.zeros(n, np.int64), 0
+    group_of, head, count = np.full(n, -1), np.zeros(n, np.int64), np.int64(0)
     h, z, product = np.empty((n, H), dtype), np.empty((n, H), dtype), np.empty((n, width_of(Rt)), dtype)
     rows = np.empty((room_for(n, W), x.shape[2]), dtype)
     of_rows = np.empty((rows.shape[0], width_of(W)), dtype)
-    end, row, ran = 0, 0, 0
+    end = row = ran = np.int64(0)
     for s in range(x.shape[0]):
         if is_set(stop):
             break
         if s == end:
             end, filled = gather_different(x, order, reverse, new, s, counts, rows)
             multiply(rows, W, of_rows, filled, 0)
-            row = 0
+            row = np.int64(0)
         count = split(s, count, first, starts, group_of, head, order, h0, h0, h, h)
         count = finish(s, count, ends, group_of, head, order, h, h, last, last)
         multiply(h, Rt, product, count, s)

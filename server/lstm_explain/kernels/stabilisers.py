@@ -75,7 +75,7 @@ def gaps(x, hidden, h0, lens, order, reverse, first, end, W, R, bias, z, more, b
     rows = absolute_rows(x, hidden, h0, None, lens, order, reverse, first, end, inputs, states)
     multiply(inputs, W, from_x, rows, 0)
     multiply(states, R, from_h, rows, 0)
-    row, running = 0, B
+    row, running = np.int64(0), B
     for s in range(first, end):
         while lens[order[running - 1]] <= s:
             running -= 1
@@ -110,7 +110,7 @@ def gaps_of_candidate(
         rows = absolute_rows(x, hidden, h0, gates, lens, order, reverse, first, end, inputs, states)
     multiply(inputs, W, from_x, rows, 0)
     multiply(states, R, from_h, rows, 0)
-    row, running = 0, B
+    row, running = np.int64(0), B
     for s in range(first, end):
         while lens[order[running - 1]] <= s:
             running -= 1

@@ -11,9 +11,10 @@ Products with the input weights are computed for a few steps at a time, in array
 pass may have more samples than the tape, see `on_tape`: b then numbers the former, k the latter.
 
 Weights may have a narrower type than the arrays that they multiply. Numba computes int with float32 in float64, so
-constants are typed. Loops index whole arrays: a view of a row updates its owner's reference count twice, which costs
-more than the arithmetic of a small cell. A loop that takes `stop` [1] ends early once another thread writes anything
-but 0 to it; what it fills is then unfinished.
+constants are typed; and a counter that began with a literal would have every function that it is passed to compiled
+twice. Loops index whole arrays: a view of a row updates its owner's reference count twice, which costs more than the
+arithmetic of a small cell. A loop that takes `stop` [1] ends early once another thread writes anything but 0 to it;
+what it fills is then unfinished.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def on_tape(b, saved):
 @nb.njit(**HERE)
 def order_on_tape(order, saved):
     """The samples of the tape to which these samples of a backward pass belong, longest sequence first."""
-    found, seen, count = np.empty(order.size, np.int64), np.zeros(saved.shape[1], np.bool_), 0
+    found, seen, count = np.empty(order.size, np.int64), np.zeros(saved.shape[1], np.bool_), np.int64(0)
     for b in order:
         k = on_tape(b, saved)
         if not seen[k]:
@@ -78,7 +79,7 @@ def order_on_tape(order, saved):
 @nb.njit(**STEP)
 def gather(x, order, lens, reverse, first, end, rows):
     """Fills rows with x at the steps [first, end), for the samples active in each. Returns the number of rows."""
-    count, running = 0, order.size
+    count, running = np.int64(0), order.size
     for s in range(first, end):
         while lens[order[running - 1]] <= s:
             running -= 1
