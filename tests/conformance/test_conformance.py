@@ -52,6 +52,14 @@ class Door:
     flags: tuple[str, ...]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def built_quickly() -> Iterator[None]:
+    """Cargo leaves out optimisation, which takes more than half of the time of a build and changes no answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+        yield
+
+
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]:
     """A server without encryption and one with it, each with its own models, since runners import and delete models."""

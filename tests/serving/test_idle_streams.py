@@ -46,9 +46,16 @@ class Open:
 ITEM = pb.ExplainStreamRequest(id="1", request=request())
 
 
+@pytest.fixture(scope="module")
+def impatient(folder: Path) -> Iterator[Running]:
+    """A server for one stream, which it ends when it is idle for a second."""
+    with serving(folder, "--max-streams", "1", "--stream-patience", "1") as server:
+        yield server
+
+
 @pytest.mark.parametrize("service", ["ours", "inference"])
-def test_an_idle_stream_ends_and_says_why(folder: Path, service: str) -> None:
-    with serving(folder, "--stream-patience", "1") as server, server.channel() as channel:
+def test_an_idle_stream_ends_and_says_why(impatient: Running, service: str) -> None:
+    with impatient.channel() as channel:
         stubs = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
         call, first = (stub(channel).ExplainStream, ITEM) if service == "ours" else (stubs.ModelStreamInfer, infer())
         status = refusal(Open(call, first).ended())
@@ -57,9 +64,9 @@ def test_an_idle_stream_ends_and_says_why(folder: Path, service: str) -> None:
     assert status.detail(error_details_pb2.ErrorInfo).reason == "STREAM_IDLE"
 
 
-def test_a_stream_with_running_requests_is_not_idle(folder: Path) -> None:
+def test_a_stream_with_running_requests_is_not_idle(impatient: Running) -> None:
     """Each request comes within a second, and all of them take three seconds."""
-    with serving(folder, "--stream-patience", "1") as server, server.channel() as channel:
+    with impatient.channel() as channel:
 
         def slowly() -> Iterator[pb.ExplainStreamRequest]:
             for _ in range(30):
@@ -93,20 +100,19 @@ def _answered(channel: grpc.Channel) -> bool:
         return False
 
 
-def test_a_stream_whose_caller_does_not_read_ends(folder: Path) -> None:
-    with serving(folder, "--max-streams", "1", "--stream-patience", "1") as server:
-        fixed = [("grpc.http2.bdp_probe", 0)]
-        x = tensor("x", sequence(8, 8000))
+def test_a_stream_whose_caller_does_not_read_ends(impatient: Running) -> None:
+    fixed = [("grpc.http2.bdp_probe", 0)]
+    x = tensor("x", sequence(8, 8000))
 
-        def many() -> Iterator[pb.ExplainStreamRequest]:
-            for _ in range(200):
-                yield pb.ExplainStreamRequest(id="1", request=request(inputs=[x]))
+    def many() -> Iterator[pb.ExplainStreamRequest]:
+        for _ in range(200):
+            yield pb.ExplainStreamRequest(id="1", request=request(inputs=[x]))
 
-        with grpc.insecure_channel(server.address, fixed) as channel:
-            call = stub(channel).ExplainStream(many())
-            next(call)
-            assert _let_in(server)
-            call.cancel()
+    with grpc.insecure_channel(impatient.address, fixed) as channel:
+        call = stub(channel).ExplainStream(many())
+        next(call)
+        assert _let_in(impatient)
+        call.cancel()
 
 
 def _let_in(server: Running) -> bool:

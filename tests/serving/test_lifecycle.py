@@ -37,9 +37,13 @@ READY, FAILED, UNLOADED = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_version(tmp_path, "a", lstm(0))
-    write_version(tmp_path, "b", lstm(1))
-    return tmp_path
+    return with_two_models(tmp_path)
+
+
+def with_two_models(folder: Path) -> Path:
+    write_version(folder, "a", lstm(0))
+    write_version(folder, "b", lstm(1))
+    return folder
 
 
 @pytest.fixture
@@ -51,6 +55,13 @@ def server(folder: Path) -> Iterator[Running]:
 @pytest.fixture
 def channel(server: Running) -> Iterator[grpc.Channel]:
     with server.channel() as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
+    """To one server, for tests that leave its models as they were."""
+    with serving(with_two_models(tmp_path_factory.mktemp("shared"))) as server, server.channel() as channel:
         yield channel
 
 
@@ -94,33 +105,33 @@ def replace(folder: Path, name: str, content: bytes, version: int = 1) -> None:
     background.rename(file)
 
 
-def test_unload_and_load(channel: grpc.Channel) -> None:
-    unload(channel, "a")
-    assert listed(channel)["a", "1"].state == UNLOADED
+def test_unload_and_load(shared: grpc.Channel) -> None:
+    unload(shared, "a")
+    assert listed(shared)["a", "1"].state == UNLOADED
     with pytest.raises(grpc.RpcError) as raised:
-        relevance(channel, "a")
+        relevance(shared, "a")
     status = refusal(raised.value)
     assert (status.code, status.message) == (grpc.StatusCode.FAILED_PRECONDITION, "model 'a' version 1 is unloaded")
-    assert not inference(channel).ModelReady(pb.ModelReadyRequest(name="a")).ready
-    (index,) = [m for m in inference(channel).RepositoryIndex(pb.RepositoryIndexRequest()).models if m.name == "a"]
+    assert not inference(shared).ModelReady(pb.ModelReadyRequest(name="a")).ready
+    (index,) = [m for m in inference(shared).RepositoryIndex(pb.RepositoryIndexRequest()).models if m.name == "a"]
     assert (index.state, index.reason) == ("UNAVAILABLE", "unloaded")
-    assert [m.name for m in inference(channel).RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models] == ["b"]
-    assert health(channel, "model/a") == health_pb2.HealthCheckResponse.NOT_SERVING
-    np.testing.assert_array_equal(relevance(channel, "b"), expected(1))
-    load(channel, "a")
-    np.testing.assert_array_equal(relevance(channel, "a"), expected(0))
-    assert health(channel, "model/a") == health_pb2.HealthCheckResponse.SERVING
+    assert [m.name for m in inference(shared).RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models] == ["b"]
+    assert health(shared, "model/a") == health_pb2.HealthCheckResponse.NOT_SERVING
+    np.testing.assert_array_equal(relevance(shared, "b"), expected(1))
+    load(shared, "a")
+    np.testing.assert_array_equal(relevance(shared, "a"), expected(0))
+    assert health(shared, "model/a") == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_watcher_is_notified_after_another_one_has_left(channel: grpc.Channel) -> None:
+def test_a_watcher_is_notified_after_another_one_has_left(shared: grpc.Channel) -> None:
     serving, gone = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     requested = health_pb2.HealthCheckRequest(service="model/b")
-    first, second = (health_pb2_grpc.HealthStub(channel).Watch(requested, timeout=20) for _ in range(2))
+    first, second = (health_pb2_grpc.HealthStub(shared).Watch(requested, timeout=20) for _ in range(2))
     assert [next(first).status, next(second).status] == [serving, serving]
     first.cancel()
-    unload(channel, "b")
+    unload(shared, "b")
     assert next(second).status == gone
-    load(channel, "b")
+    load(shared, "b")
     assert next(second).status == serving
     second.cancel()
 
@@ -173,10 +184,10 @@ def test_a_failed_load_keeps_the_older_version_and_reports_the_reason(channel: g
 
 
 @pytest.mark.parametrize("name", ["nothing", "", "../a", "a/1", "..", ".", "a\0", "/etc", "a\n"])
-def test_loading_and_unloading_an_unknown_model_is_not_found(channel: grpc.Channel, name: str) -> None:
+def test_loading_and_unloading_an_unknown_model_is_not_found(shared: grpc.Channel, name: str) -> None:
     for call in (load, unload):
         with pytest.raises(grpc.RpcError) as raised:
-            call(channel, name)
+            call(shared, name)
         status = refusal(raised.value)
         assert (status.code, status.message) == (grpc.StatusCode.NOT_FOUND, f"there is no model {name!r}")
 
@@ -189,11 +200,11 @@ def test_a_model_removed_from_the_folder(channel: grpc.Channel, folder: Path) ->
     assert ("a", "1") not in listed(channel)
 
 
-def test_parameters_of_a_load_are_refused(channel: grpc.Channel) -> None:
+def test_parameters_of_a_load_are_refused(shared: grpc.Channel) -> None:
     message = pb.RepositoryModelLoadRequest(model_name="a")
     message.parameters["config"].string_param = "{}"
     with pytest.raises(grpc.RpcError) as raised:
-        inference(channel).RepositoryModelLoad(message)
+        inference(shared).RepositoryModelLoad(message)
     assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -264,17 +275,18 @@ def test_least_recently_used_models_are_evicted_and_reloaded(tmp_path: Path) -> 
 
 
 def test_models_that_are_too_large(folder: Path) -> None:
-    write_version(folder, "large", lstm(2, hidden=64))
-    size = (folder / "large" / "1" / "model.onnx").stat().st_size
-    with serving(folder, "--max-model-bytes", str(size - 1)) as server, server.channel() as channel:
-        large = listed(channel)["large", "1"]
-        assert large.state == FAILED
-        assert f"{size} bytes, more than --max-model-bytes allows ({size - 1})" in large.reason
-        assert listed(channel)["a", "1"].state == READY
-    with serving(folder, "--max-loaded-bytes", str(memory_of(size) - 1)) as server, server.channel() as channel:
-        large = listed(channel)["large", "1"]
-        assert large.state == FAILED
-        assert "--max-loaded-bytes" in large.reason
+    sizes = {}
+    for name, hidden in (("large", 64), ("larger", 96)):
+        write_version(folder, name, lstm(2, hidden=hidden))
+        sizes[name] = (folder / name / "1" / "model.onnx").stat().st_size
+    most, memory = sizes["larger"] - 1, memory_of(sizes["large"]) - 1
+    flags = ("--max-model-bytes", str(most), "--max-loaded-bytes", str(memory))
+    with serving(folder, *flags) as server, server.channel() as channel:
+        entries = listed(channel)
+        assert {entries[name, "1"].state for name in sizes} == {FAILED}
+        assert f"{most + 1} bytes, more than --max-model-bytes allows ({most})" in entries["larger", "1"].reason
+        assert f"more than --max-loaded-bytes allows ({memory})" in entries["large", "1"].reason
+        assert entries["a", "1"].state == READY
 
 
 def test_all_processes_follow_a_load_or_unload(folder: Path) -> None:

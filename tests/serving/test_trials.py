@@ -146,8 +146,8 @@ def test_a_crash_is_a_reason_and_a_killed_trial_process_is_replaced(
 
 
 def test_all_processes_end_when_the_server_is_killed(folder: Path) -> None:
-    write_version(folder, "endless", hostile.endless())
-    with serving(folder, "--trial-cpu-seconds", "100", "--trial-seconds", "1000") as server:
+    with serving(folder, "--trial-cpu-seconds", "100", "--trial-seconds", "1000", "--poll-seconds", "0.2") as server:
+        write_version(folder, "endless", hostile.endless())
         until(lambda: bool(on_trial(server)))
         family = server.family()
         server.process.kill()

@@ -20,10 +20,11 @@ READER, MANAGER = "reader-0123456789ab", "manager-0123456789a"
 
 
 @pytest.fixture(scope="module")
-def guarded(web_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def guarded(one_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
     tokens.write_text(f"{READER} explain\n{MANAGER} manage\n")
-    with serving(web_models, "--web", "127.0.0.1:0", "--tokens", str(tokens)) as server:
+    flags = ("--tokens", str(tokens), "--web-hosts", "one.example, Two.example")
+    with serving(one_model, "--web", "127.0.0.1:0", *flags) as server:
         yield server
 
 
@@ -69,13 +70,12 @@ def test_addresses_cannot_be_rebound(page: str, host: str) -> None:
     assert ask(page, "/", None, method="GET", host=host).status == 200
 
 
-def test_names_are_added_by_a_setting(web_models: Path) -> None:
-    with serving(web_models, "--web", "127.0.0.1:0", "--web-hosts", "one.example, Two.example") as server:
-        page = server.page()
-        for host, status in (("one.example:80", 200), ("two.example", 200), ("three.example", 403)):
-            assert ask(page, "/", None, method="GET", host=host).status == status
-        answer = ask(page, LIST, b"{}", {"origin": "https://one.example"}, host="one.example")
-        assert answer.status == 200
+def test_names_are_added_by_a_setting(guarded: Running) -> None:
+    page = guarded.page()
+    for host, status in (("one.example:80", 200), ("two.example", 200), ("three.example", 403)):
+        assert ask(page, "/", None, method="GET", host=host).status == status
+    headers = {"origin": "https://one.example", "authorization": f"Bearer {MANAGER}"}
+    assert ask(page, LIST, b"{}", headers, host="one.example").status == 200
 
 
 def test_responses_have_security_headers(page: str) -> None:
@@ -134,11 +134,11 @@ def test_the_body_of_a_caller_without_a_token_is_not_read(guarded: Running) -> N
     connection.close()
 
 
-def test_the_page_uses_grpcs_certificates(web_models: Path, tmp_path: Path) -> None:
+def test_the_page_uses_grpcs_certificates(one_model: Path, tmp_path: Path) -> None:
     files, authority, clients = Files(tmp_path), Authority("servers"), Authority("clients")
     files.write(authority.sign("server"), clients)
     me, other = clients.sign("me"), Authority("clients").sign("me")
-    with serving(web_models, "--web", "127.0.0.1:0", *files.flags, *files.client_flags) as server:
+    with serving(one_model, "--web", "127.0.0.1:0", *files.flags, *files.client_flags) as server:
         page = server.page()
         assert page.startswith("https://")
 
@@ -159,10 +159,10 @@ def test_the_page_uses_grpcs_certificates(web_models: Path, tmp_path: Path) -> N
         assert ask(page, LIST, context=_context(renewed, me, tmp_path)).status == 200  # the old ones stay
 
 
-def _context(authority: Authority, pair: Pair | None, web_models: Path) -> ssl.SSLContext:
+def _context(authority: Authority, pair: Pair | None, folder: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=authority.certificate.decode())
     if pair is not None:
-        file = web_models / "client.pem"
+        file = folder / "client.pem"
         file.write_bytes(pair.certificate + pair.key)
         context.load_cert_chain(file)
     return context
