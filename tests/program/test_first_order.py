@@ -209,6 +209,28 @@ def test_a_sigmoid_that_a_gate_weighs_passes_its_density(form: str) -> None:
     assert any(node.op == "Sigmoid" and node.rule.startswith("first-order") for node in model.report().nodes)
 
 
+def test_a_gate_that_a_loop_writes_is_one_outside_of_it() -> None:
+    """c = c + x and o = sigmoid(x) in a Scan, o * c outside: with o as a constant, this is linear in x."""
+    b = GraphBuilder(np.float64, 17)
+    c_in, x_t = (b.input(name, ["B", TAGS]) for name in ("c_in", "x_t"))
+    c_out = b.op("Add", [c_in, x_t], "c_new")
+    made = [c_out, b.op("Identity", [c_out], "c_t"), b.op("Sigmoid", [x_t], "o_t")]
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, ["B", TAGS]) for name in made]
+    body = onnx.helper.make_graph(b.nodes, "cell", b.inputs, outputs)
+    g = GraphBuilder(np.float64, 17)
+    x = g.input("x", ["B", STEPS, TAGS])
+    first = g.op("Gather", [x, g.constant(np.array(0), "step_0")], axis=1)
+    start = g.op("Mul", [first, g.constant(np.zeros(TAGS), "none")])
+    g.nodes.append(onnx.helper.make_node("Scan", [start, x], ["last", "c", "o"], body=body, num_scan_inputs=1,
+                                         scan_input_axes=[1], scan_output_axes=[1, 1], name="scan"))  # fmt: skip
+    h = g.op("Gather", [g.op("Mul", ["o", "c"]), g.constant(np.array(-1), "end")], axis=1)
+    model = lx.load(g.model(g.reduce("sum", h, 1, "total"), ["B"]))
+    values = np.random.default_rng(3).standard_normal((BATCH, STEPS, TAGS))
+    gate = 1 / (1 + np.exp(-values[:, -1:]))
+    e = model.explain({"x": values}, lx.LRP(epsilon=0.0))
+    np.testing.assert_allclose(e.relevance["x"], values * gate, rtol=1e-9)
+
+
 def test_gates_in_log_space_pass_their_density() -> None:
     """log f' = -softplus(softplus(-f) - softplus(-i)) is the logarithm of f / (f + i) of sigmoids (minLSTM): a network
     that computes in log space only, so relevance is x times the gradient.

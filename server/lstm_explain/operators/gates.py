@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lstm_explain.graph.body_wiring import entered, wiring_of
 from lstm_explain.graph.ir import GATE, Graph, Node
 from lstm_explain.operators.operator import TABLE, Trait
 from lstm_explain.operators.value_ranges import is_fraction
@@ -98,7 +99,8 @@ def _gates(graph: Graph, producers: dict[str, Node], node: Node, value: str) -> 
 
 def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait = Trait.GATE) -> bool:
     """Return whether the value is the output of an activation with values in [0, 1], possibly moved or complemented,
-    or is bounded to [0, 1] otherwise; or a positive multiple of such a value. A body may read it from the graph around.
+    or is bounded to [0, 1] otherwise; or a positive multiple of such a value. A body may read it from the graph around,
+    and a loop may write it step by step.
 
     trait: that of the activation.
     """
@@ -112,6 +114,10 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait =
             return True
         if trait is Trait.GATE and is_fraction(graph, producers, value):
             return True
+        if node.op in ("Loop", "Scan"):
+            body = entered(node, "body", graph)
+            inner = next((part.inner for part in wiring_of(node).written if part.outer == value), "")
+            return is_gate(body, body.producers(), inner, trait)
         if node.op == "Sub" and _is_one(graph, node.inputs[0]):
             value = node.inputs[1]
         elif (multiplied := _positive_multiple(graph, node)) is not None:
