@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from lstm_explain.graph.ir import Around, Graph, Node
@@ -93,6 +93,21 @@ def entered(node: Node, name: str, graph: Graph) -> Graph:
     if node.op == "Scan":
         names |= {part.inner: part.outer for part in wiring_of(node).read}
     return replace(body, inputs=[*body.inputs, *captured], around=Around(graph, names))
+
+
+def across(graph: Graph, producers: Mapping[str, Node], value: str) -> tuple[Graph, Mapping[str, Node], str]:
+    """Returns a value with its graph and the producers there, followed across the borders of bodies: out of one that
+    reads it from the graph around, and into a loop that writes it step by step.
+    """
+    node = producers.get(value)
+    if node is None and graph.around is not None and value in graph.around.names:
+        return across(graph.around.graph, graph.around.producers, graph.around.names[value])
+    if node is not None and node.op in ("Loop", "Scan"):
+        for part in wiring_of(node).written:
+            if part.outer == value:
+                body = entered(node, "body", graph)
+                return across(body, body.producers(), part.inner)
+    return graph, producers, value
 
 
 def entries(node: Node, live: Set[str]) -> set[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstm_explain.graph.body_wiring import entered, wiring_of
+from lstm_explain.graph.body_wiring import across
 from lstm_explain.graph.ir import GATE, Graph, Node
 from lstm_explain.operators.operator import TABLE, Trait
 from lstm_explain.operators.value_ranges import is_fraction
@@ -97,7 +97,7 @@ def _gates(graph: Graph, producers: dict[str, Node], node: Node, value: str) -> 
     return node.op in ("MatMul", "Einsum") and source is not None and source.op == "Softmax"
 
 
-def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait = Trait.GATE) -> bool:
+def is_gate(graph: Graph, producers: Mapping[str, Node], value: str, trait: Trait = Trait.GATE) -> bool:
     """Return whether the value is the output of an activation with values in [0, 1], possibly moved or complemented,
     or is bounded to [0, 1] otherwise; or a positive multiple of such a value. A body may read it from the graph around,
     and a loop may write it step by step.
@@ -105,19 +105,16 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait =
     trait: that of the activation.
     """
     for _ in range(len(producers)):
+        where, made, name = across(graph, producers, value)
+        if where is not graph:
+            return is_gate(where, made, name, trait)
         node = producers.get(value)
         if node is None:
-            around = graph.around
-            outer = None if around is None else around.names.get(value)
-            return around is not None and outer is not None and is_gate(around.graph, around.producers, outer, trait)
+            return False
         if trait in TABLE.traits(node.op) or (trait is Trait.GATE and _clips_to_unit(graph, node)):
             return True
         if trait is Trait.GATE and is_fraction(graph, producers, value):
             return True
-        if node.op in ("Loop", "Scan"):
-            body = entered(node, "body", graph)
-            inner = next((part.inner for part in wiring_of(node).written if part.outer == value), "")
-            return is_gate(body, body.producers(), inner, trait)
         if node.op == "Sub" and _is_one(graph, node.inputs[0]):
             value = node.inputs[1]
         elif (multiplied := _positive_multiple(graph, node)) is not None:
@@ -145,7 +142,7 @@ def _positive_multiple(graph: Graph, node: Node) -> str | None:
     return None
 
 
-def _is_fixed(graph: Graph, producers: dict[str, Node], name: str) -> bool:
+def _is_fixed(graph: Graph, producers: Mapping[str, Node], name: str) -> bool:
     """Return whether the value is a constant, perhaps cast or expanded."""
     node = producers.get(name)
     if node is None or node.op not in ("Cast", "CastLike", "Expand"):

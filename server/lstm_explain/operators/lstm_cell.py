@@ -33,7 +33,7 @@ class LSTMDirection(Direction):
         self.none = np.zeros((0, 0, 0), self.dtype)
         usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
         self.slopes_from_z = not usual or self.clip > 0
-        self.plain = not (self.slopes_from_z or self.coupled or len(self.P))
+        self.plain = lstm.is_plain.py_func(self.codes, self.clip, self.P, self.coupled)
         if self.plain:
             soon(next_states)
 

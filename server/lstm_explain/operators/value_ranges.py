@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from lstm_explain.graph.body_wiring import across
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators.operator import TABLE, Trait
 
@@ -73,10 +74,12 @@ class _Bounds:
         return (float(array.min()), float(array.max())) if numeric else ANY
 
     def _computed(self, value: str) -> Range:
-        node, around = self.producers.get(value), self.graph.around
+        graph, producers, there = across(self.graph, self.producers, value)
+        if graph is not self.graph:
+            return _Bounds(graph, producers).of(there)
+        node = producers.get(value)
         if node is None:
-            outer = None if around is None else around.names.get(value)
-            return ANY if around is None or outer is None else _Bounds(around.graph, around.producers).of(outer)
+            return ANY
         traits = TABLE.traits(node.op)
         if Trait.GATE in traits:
             return 0.0, 1.0
