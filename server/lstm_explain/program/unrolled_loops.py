@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.graph.ir import Graph
+from lstm_explain.graph.single_positions import position_of
 from lstm_explain.operators.axis_rules import NOWHERE, Labels, Origins
 
 FEWEST = 3  # the fewest steps: any two parts that are combined look like two steps
@@ -39,53 +40,11 @@ def _picks(graph: Graph) -> dict[tuple[str, int], Picks]:
     """Maps a value and an axis to the results of reading single positions of it by Gather, Slice or Split."""
     found: dict[tuple[str, int], Picks] = {}
     for node in graph.nodes:
-        for axis, place, taken in _places(graph, node):
-            rank = graph.type_of(node.inputs[0]).rank
-            if rank and -rank <= axis < rank:
-                found.setdefault((node.inputs[0], axis % rank), {}).setdefault(place, taken)
+        for slot, taken in enumerate(node.outputs):
+            position = position_of(graph, node, slot)
+            if taken and position is not None:
+                found.setdefault((node.inputs[0], position.axis), {}).setdefault(position.place, taken)
     return found
-
-
-def _places(graph: Graph, node: Node) -> Iterator[tuple[int, int, str]]:
-    if node.op == "Gather":
-        index = graph.constants.get(node.input(1))
-        axis = int(node.attribute("axis", 0))
-        if index is not None and index.size == 1:
-            yield axis, _from_front(graph, node, axis, int(index.reshape(-1)[0])), node.outputs[0]
-    elif node.op == "Slice":
-        yield from _slice(graph, node)
-    elif node.op == "Split" and len(node.outputs) >= FEWEST:
-        sizes = graph.constants.get(node.input(1))
-        given = node.attribute("split") if sizes is None else sizes.reshape(-1).tolist()
-        axis = int(node.attribute("axis", 0))
-        if all(s == 1 for s in given or ()) and (given or _extent(graph, node, axis) == len(node.outputs)):
-            yield from ((axis, place, taken) for place, taken in enumerate(node.outputs) if taken)
-
-
-def _slice(graph: Graph, node: Node) -> Iterator[tuple[int, int, str]]:
-    if node.opset < 10:
-        starts, ends, axes = (node.attribute(name) for name in ("starts", "ends", "axes"))
-    else:
-        arrays = [graph.constants.get(node.input(slot)) for slot in (1, 2, 3)]
-        starts, ends, axes = (None if a is None else a.reshape(-1).tolist() for a in arrays)
-    axes = axes or list(range(len(starts or ())))
-    if starts and ends and len(starts) == len(ends) == len(axes) == 1:
-        axis = int(axes[0])
-        start = _from_front(graph, node, axis, int(starts[0]))
-        end = int(ends[0]) if ends[0] >= 0 or starts[0] >= 0 else start + int(ends[0]) - int(starts[0])
-        if end - start == 1:
-            yield axis, start, node.outputs[0]
-
-
-def _from_front(graph: Graph, node: Node, axis: int, place: int) -> int:
-    extent = _extent(graph, node, axis)
-    return place + extent if place < 0 and extent is not None else place
-
-
-def _extent(graph: Graph, node: Node, axis: int) -> int | None:
-    shape = graph.type_of(node.inputs[0]).shape
-    extent = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
-    return extent if isinstance(extent, int) else None
 
 
 def _is_chain(graph: Graph, picks: Picks) -> bool:

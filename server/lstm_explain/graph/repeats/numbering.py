@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from lstm_explain.graph.constant_folding import RANDOM, SEQUENCES
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.recurrent_operands import CELLS
+from lstm_explain.graph.single_positions import position_of
 
 ABSENT = 0  # the number of an operand that is not there
 MAX_COMPARED = 1 << 20  # elements of a constant whose contents are compared; larger ones are equal by name
@@ -185,12 +185,10 @@ class Numbering:
     def _read(self, node: Node, slot: int, operands: tuple[int, ...]) -> Read | None:
         if node.op == "Squeeze":
             return self._squeezed(node, operands)
-        reader = {"Gather": _gathered, "Slice": _sliced, "Split": _split}.get(node.op)
-        if reader is None or operands[0] in self.constants:
+        position = position_of(self.graph, node, slot)
+        if position is None or position.place < 0 or operands[0] in self.constants:
             return None
-        parts = [self.graph.constants.get(name) for name in node.inputs]
-        found = reader(self.graph, node, slot, parts)
-        return None if found is None else Read(operands[0], *found)
+        return Read(operands[0], *position)
 
     def _squeezed(self, node: Node, operands: tuple[int, ...]) -> Read | None:
         read = self.reads.get(operands[0])
@@ -200,57 +198,3 @@ class Numbering:
             return None
         axis = int(np.reshape(axes, -1)[0]) % rank
         return Read(read.source, read.axis, read.index, False) if axis == read.axis else None
-
-
-Found = tuple[int, int, bool] | None  # axis, index, kept
-
-
-def _extent(graph: Graph, name: str, axis: int) -> tuple[int, int | None] | None:
-    """Returns the axis counted from the front, and its extent where it is fixed; None where the rank is not known."""
-    shape = graph.type_of(name).shape
-    if shape is None:
-        return (axis, None) if axis >= 0 else None
-    if not -len(shape) <= axis < len(shape):
-        return None
-    extent = shape[axis]
-    return axis % len(shape), extent if isinstance(extent, int) else None
-
-
-def _position(index: int, extent: int | None) -> int | None:
-    if index >= 0:
-        return index
-    return None if extent is None else index + extent
-
-
-def _gathered(graph: Graph, node: Node, _: int, parts: list[Array | None]) -> Found:
-    indices, along = parts[1], _extent(graph, node.inputs[0], node.attribute("axis", 0))
-    if indices is None or indices.size != 1 or indices.ndim > 1 or along is None:
-        return None
-    index = _position(int(indices.reshape(-1)[0]), along[1])
-    return None if index is None else (along[0], index, indices.ndim == 1)
-
-
-def _sliced(graph: Graph, node: Node, _: int, parts: list[Array | None]) -> Found:
-    if len(node.inputs) == 1:
-        starts, ends, axes, steps = (node.attribute(name) for name in ("starts", "ends", "axes", "steps"))
-    else:
-        if any(name and part is None for name, part in zip(node.inputs[1:], parts[1:], strict=True)):
-            return None
-        starts, ends, axes, steps = [*parts[1:], None, None][:4]
-    if starts is None or ends is None or np.size(starts) != 1 or (steps is not None and np.any(np.asarray(steps) != 1)):
-        return None
-    along = _extent(graph, node.inputs[0], 0 if axes is None else int(np.reshape(axes, -1)[0]))
-    if along is None:
-        return None
-    start, end = int(np.reshape(starts, -1)[0]), int(np.reshape(ends, -1)[0])
-    index = _position(start, along[1])
-    last = along[1] if along[1] is not None and end >= along[1] else _position(end, along[1])
-    return (along[0], index, True) if index is not None and last == index + 1 else None
-
-
-def _split(graph: Graph, node: Node, slot: int, parts: list[Array | None]) -> Found:
-    along = _extent(graph, node.inputs[0], node.attribute("axis", 0))
-    if along is None or along[1] != len(node.outputs):
-        return None
-    sizes: Any = parts[1] if node.input(1) else node.attribute("split", [1])
-    return (along[0], slot, True) if sizes is not None and np.all(np.asarray(sizes) == 1) else None
