@@ -41,6 +41,7 @@ from lstm_explain.program.routes import Routes
 from lstm_explain.program.through import Through, as_through
 from lstm_explain.progress import Report as ProgressReport
 from lstm_explain.progress import expect_targets, metered
+from lstm_explain.repeats.folding import fold_repeats
 from lstm_explain.runner.groups import find_groups, words_of
 from lstm_explain.runner.model_runner import ExplainTask, ModelRunner
 from lstm_explain.target import Target, as_target
@@ -64,7 +65,7 @@ class Model:
         self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None, *, fold: bool = True
     ) -> None:
         """fold: whether the repeats of an unrolled cell run as one loop."""
-        self._proto, graph = prepare(proto, gates or {}, fold=fold)
+        self._proto, graph = prepare(proto, functools.partial(fold_repeats, marks=gates or {}) if fold else None)
         self._engine = Engine(graph, gates)
         self.inputs = {name: spec_of(graph, name) for name in graph.inputs}
         self.outputs = {name: spec_of(graph, name) for name in graph.outputs}

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import onnx
 import onnxruntime as ort
@@ -21,22 +20,16 @@ from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.protos import copy_of, label_of, nodes_of
 from lstm_explain.graph.read import build, check_outputs, infer, infer_changed
 from lstm_explain.graph.recurrent_operands import check_operands
-from lstm_explain.graph.repeats.folding import fold_repeats
 from lstm_explain.graph.session import open_session, runtime_message
 from lstm_explain.graph.tensor_lists import remove_lists
 from lstm_explain.graph.type_inference import try_inference
 from lstm_explain.graph.unsigned_weights import make_weights_unsigned, reads_signed_weights
 
-NONE: Mapping[str, Hashable] = MappingProxyType({})
 
-
-def prepare(
-    proto: onnx.ModelProto, marks: Mapping[str, Hashable] = NONE, *, fold: bool = True
-) -> tuple[onnx.ModelProto, Graph]:
+def prepare(proto: onnx.ModelProto, fold: Callable[[Graph], Graph] | None = None) -> tuple[onnx.ModelProto, Graph]:
     """Returns the model without what could end the process, and its graph: rewritten, folded and checked.
 
-    fold: whether a cell that the graph repeats becomes a Scan. marks: by node name, what makes a node different from
-    others with the same operator and attributes.
+    fold: replaces the repeats of cells, after constants are folded and before layers are rewritten.
     """
     typed = infer(proto)
     changes = [guard_divisions(typed), require_single_elements(typed), bound_windows(typed)]
@@ -49,7 +42,7 @@ def prepare(
     graph = fold_constants(graph)
     if count_loops(graph):
         fold_constants(graph)
-    graph = canonicalise(fold_repeats(graph, marks) if fold else graph)
+    graph = canonicalise(graph if fold is None else fold(graph))
     check_operands(graph, folded=True)  # Folding and rewriting have made more operands constant.
     try_inference(graph)
     return safe, graph

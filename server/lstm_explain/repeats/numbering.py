@@ -15,14 +15,12 @@ from lstm_explain.graph.constant_folding import RANDOM, SEQUENCES
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.recurrent_operands import CELLS
 from lstm_explain.graph.single_positions import position_of
+from lstm_explain.program.head import head_of
 
 ABSENT = 0  # the number of an operand that is not there
 MAX_COMPARED = 1 << 20  # elements of a constant whose contents are compared; larger ones are equal by name
 # A state may begin with the same numbers as another, and yet is another state.
 APART = {*RANDOM, *SEQUENCES, "ConstantOfShape"}
-VIEWS = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Cast"}
-MOST_ENDS = 8  # nodes at the end of an output
-ACTIVATIONS = {"Softmax", "LogSoftmax", "Sigmoid", "Log", "Exp"}
 ROUNDS = 3  # operators away that tell nodes apart
 
 
@@ -145,19 +143,14 @@ class Numbering:
 
     @cached_property
     def ends(self) -> set[Node]:
-        """The activations that outputs end in, with what moves their elements. They are explained by the values before
-        them, which therefore stay in the graph.
-        """
+        """The nodes between the outputs and what is explained in their place, which therefore stays in the graph."""
         producers, found = self.graph.producers(), set[Node]()
         for name in self.graph.outputs:
-            node, chain = producers.get(name), list[Node]()
-            while node is not None and node.op in VIEWS and len(chain) < MOST_ENDS:
-                chain.append(node)
-                node = producers.get(node.inputs[0])
-            while node is not None and node.op in ACTIVATIONS and len(chain) < MOST_ENDS:
-                chain.append(node)
-                found.update(self.firsts.get(one, one) for one in chain)
-                node = producers.get(node.inputs[0])
+            explained = head_of(self.graph, name, producers).value
+            while name != explained:
+                node = producers[name]
+                found.add(self.firsts.get(node, node))
+                name = node.inputs[0]
         return found
 
     @cached_property

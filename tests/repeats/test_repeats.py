@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,14 @@ import onnxruntime
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.graph.ir import Node
+from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.graph.preparation import prepare
 from lstm_explain.model import Model
-from tests.graph.repeats import unrolled_networks as networks
+from lstm_explain.repeats.folding import fold_repeats
 from tests.graph_builder import AnyArray
 from tests.recurrent_kinds import KINDS, WIDTH, recurrent_kind
 from tests.reference.differences import onnx_difference
+from tests.repeats import unrolled_networks as networks
 
 STEPS = 20
 ROUNDING = 2e-5  # of float32, as a share of the largest number
@@ -151,14 +154,15 @@ def test_the_report_and_a_compiled_file_hold_the_loop(kind: str) -> None:
     np.testing.assert_allclose(found["relevance/x"], e.relevance["x"], atol=1e-4 * largest)
 
 
-def test_an_activation_at_the_end_of_an_output_stays_outside() -> None:
+@pytest.mark.parametrize("activation", ["Softmax", "Softplus"])
+def test_an_activation_at_the_end_of_an_output_stays_outside(activation: str) -> None:
     """Every step has an output of its own, and its scores are explained."""
     g = networks.Unrolled(STEPS)
     states = g.run(networks.gated, "cell", g.steps_of(g.x))
     read = [g.op("MatMul", [h, g.weights("read", networks.HIDDEN, 2)]) for h in states]
-    proto = g.model(g.op("Softmax", [read[-1]], axis=1), ["N", 2])
+    proto = g.model(g.op(activation, [read[-1]]), ["N", 2])
     for t, scores in enumerate(read[:-1]):
-        proto.graph.node.append(onnx.helper.make_node("Softmax", [scores], [f"step_{t}_is"], name=f"soft_{t}", axis=1))
+        proto.graph.node.append(onnx.helper.make_node(activation, [scores], [f"step_{t}_is"], name=f"soft_{t}"))
         proto.graph.output.append(onnx.helper.make_tensor_value_info(f"step_{t}_is", onnx.TensorProto.FLOAT, ["N", 2]))
     model, written, feeds = lx.load(proto), Model(proto, fold=False), inputs(proto)
     assert len(scans(model)) == 1
@@ -190,17 +194,17 @@ def test_float64_answers_where_float32_is_not_precise_enough() -> None:
 
 
 def test_the_search_takes_time_in_proportion_to_the_nodes() -> None:
-    def seconds(proto: onnx.ModelProto, *, fold: bool) -> float:
+    def seconds(proto: onnx.ModelProto, fold: Callable[[Graph], Graph] | None) -> float:
         """Of the processor, at best of three: other load spoils its caches."""
         taken = []
         for _ in range(3):
             began = time.process_time()
-            prepare(proto, fold=fold)
+            prepare(proto, fold)
             taken.append(time.process_time() - began)
         return min(taken)
 
     models = [networks.plain(steps, "gather", "N", 17) for steps in (100, 800)]
-    short, long = (seconds(proto, fold=True) - seconds(proto, fold=False) for proto in models)
+    short, long = (seconds(proto, partial(fold_repeats, marks={})) - seconds(proto, None) for proto in models)
     assert long < 24 * max(short, 0.02)
 
 

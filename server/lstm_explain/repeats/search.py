@@ -7,9 +7,9 @@ import heapq
 from collections.abc import Iterator, Sequence
 
 from lstm_explain.graph.ir import Node
-from lstm_explain.graph.repeats.numbering import Numbering, Read
-from lstm_explain.graph.repeats.steps import FEWEST_REPEATS, Steps
-from lstm_explain.graph.repeats.template import STEPS, NoTemplateError, Template
+from lstm_explain.repeats.numbering import Numbering, Read
+from lstm_explain.repeats.steps import FEWEST_REPEATS, Steps
+from lstm_explain.repeats.template import STEPS, NoTemplateError, Template
 
 MOST_USES = 12  # of the same weights by one step, such as the solver of an ordinary differential equation
 MOST_VISITED = 4096  # nodes between two uses

@@ -9,12 +9,12 @@ from functools import cache
 from lstm_explain.graph.canonical import canonicalise
 from lstm_explain.graph.ir import Graph, Node, Repeats
 from lstm_explain.graph.node_editing import make
-from lstm_explain.graph.repeats.numbering import Numbering
-from lstm_explain.graph.repeats.scan_writer import ScanWriter, Stack
-from lstm_explain.graph.repeats.search import find_cells
-from lstm_explain.graph.repeats.steps import FEWEST_REPEATS
-from lstm_explain.graph.repeats.template import Lane
 from lstm_explain.graph.topological_order import order_of
+from lstm_explain.repeats.numbering import Numbering
+from lstm_explain.repeats.scan_writer import ScanWriter, Stack
+from lstm_explain.repeats.search import find_cells
+from lstm_explain.repeats.steps import FEWEST_REPEATS
+from lstm_explain.repeats.template import Lane
 
 FIRST_OPSET = 9  # before, Scan was another operator
 Place = tuple[ScanWriter, Lane, int, int]  # a cell, and which of its values: lane, output, step

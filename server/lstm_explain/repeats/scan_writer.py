@@ -12,13 +12,10 @@ from lstm_explain.graph.ir import UNKNOWN, Graph, Node, ValueType
 from lstm_explain.graph.node_editing import make
 from lstm_explain.graph.protos import copy_of
 from lstm_explain.graph.read import node_of
-from lstm_explain.graph.repeats.numbering import Read
-from lstm_explain.graph.repeats.search import Cell
-from lstm_explain.graph.repeats.template import Fixed, Lane, Slot, StepConstant, Taken
+from lstm_explain.repeats.numbering import Read
+from lstm_explain.repeats.search import Cell
+from lstm_explain.repeats.template import Fixed, Lane, Slot, StepConstant, Taken
 
-ACTIVATIONS = {"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Exp", "Clip"}
-MOVED = {"Unsqueeze", "Squeeze", "Reshape", "Expand", "Transpose", "Neg", "Add", "Sub", "Mul", "Div"}
-MOST_AROUND = 4  # nodes from an activation to what reads it
 AXES_ARE_OPERANDS = 13  # the opset since which Unsqueeze takes its axes as an operand
 
 
@@ -97,7 +94,9 @@ class ScanWriter:
     def _operand(self, lane: Lane, i: int, slot: Slot) -> str:
         node = self.steps.nodes[lane][self.steps.first]
         if isinstance(slot, Fixed):
-            return self._fixed(slot.number)
+            name = self.numbering.names[slot.number]
+            self._around += [name] if name else []
+            return name
         if isinstance(slot, StepConstant):
             return self._step_constants(lane, i)
         if isinstance(slot, Taken):
@@ -111,41 +110,6 @@ class ScanWriter:
             self._states[key] = f"{inner}/before{same or ''}"
             self._kinds[self._states[key]] = self._type(slot.lane, slot.output)
         return self._states[key]
-
-    def _fixed(self, number: int) -> str:
-        """Returns what all steps read. An activation around the cell is copied into it, where it may be a gate; it is
-        computed once all the same.
-        """
-        name = self.numbering.names[number]
-        for node in self._activation(number):
-            if f"{node.outputs[0]}/each" in self._kinds:
-                continue
-            proto = copy_of(node.proto)
-            proto.name = f"{node.name}/each"
-            proto.input[:] = [f"{n}/each" if f"{n}/each" in self._kinds else n for n in node.inputs]
-            proto.output[:] = [f"{node.outputs[0]}/each"]
-            self._around += [n for n in proto.input if n and n not in self._kinds]
-            self._body.append(proto)
-            self._kinds[proto.output[0]] = self.graph.type_of(node.outputs[0])
-        if f"{name}/each" in self._kinds:
-            return f"{name}/each"
-        if name:
-            self._around.append(name)
-        return name
-
-    def _activation(self, number: int) -> list[Node]:
-        """Returns the nodes from an activation to the value with this number, if it is one, moved or scaled."""
-        chain = list[Node]()
-        while number in self.numbering.made and len(chain) < MOST_AROUND:
-            node, _ = self.numbering.made[number]
-            read = {n for n in self.numbering.of(node) if n and n not in self.numbering.constants}
-            if len(read) != 1 or node.op not in (*ACTIVATIONS, *MOVED) or len(node.outputs) > 1:
-                return []
-            chain.append(node)
-            if node.op in ACTIVATIONS:
-                return chain[::-1]
-            number = read.pop()
-        return []
 
     def _type(self, lane: Lane, output: int) -> ValueType:
         return self.graph.type_of(self.steps.nodes[lane][self.steps.first].outputs[output])

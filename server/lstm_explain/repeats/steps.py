@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from lstm_explain.graph.ir import Node
-from lstm_explain.graph.repeats.numbering import Read
-from lstm_explain.graph.repeats.template import Fixed, From, Lane, NoTemplateError, Slot, StepConstant, Taken, Template
+from lstm_explain.operators import TABLE, Kind, Trait
+from lstm_explain.repeats.numbering import Read
+from lstm_explain.repeats.template import Fixed, From, Lane, NoTemplateError, Slot, StepConstant, Taken, Template
 
 FEWEST_REPEATS = 16  # as many iterations as repay a session for all of them
-LINEAR = {"MatMul", "Gemm", "Split", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
-SUMS = {"Add", "Sub", "Sum"}
+LINEAR = Trait.STEPWISE | Trait.VIEW | Trait.SUBSET  # linear maps of the values of one step
 NOWHERE = -1  # the number of what no node computes
 
 
@@ -158,7 +158,9 @@ class Steps:
         """
         slots = [s for s in lane.slots if isinstance(s, From)]
         readers = [(n, s) for n in self.template.lanes for s in n.slots if isinstance(s, From) and s.lane is lane]
-        movable = lane.nodes[0].op in LINEAR and not any(isinstance(s, Taken | StepConstant) for s in lane.slots)
+        movable = TABLE.traits(lane.nodes[0].op) & LINEAR and not any(
+            isinstance(s, Taken | StepConstant) for s in lane.slots
+        )
         if not movable or not readers or any(lane.delay(s) for s in slots) or not all(n.delay(s) for n, s in readers):
             return False
         states = self._states()
@@ -250,7 +252,7 @@ class Steps:
 
     def _is_term(self, lane: Lane, inside: set[Node]) -> bool:
         return any(
-            reader.op in SUMS and reader not in inside
+            reader not in inside and _is_sum(reader)
             for node in self.nodes[lane].values()
             for output in node.outputs
             for reader, _ in self.numbering.readers.get(self.numbering.number(output), [])
@@ -273,3 +275,8 @@ class Steps:
         self.template.lanes = [other for other in self.template.lanes if other not in gone]
         for other in gone:
             self.nodes.pop(other, None)
+
+
+def _is_sum(node: Node) -> bool:
+    op = TABLE.get(node.op)
+    return op is not None and op.kind is Kind.SUM

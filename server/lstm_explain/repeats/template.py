@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lstm_explain.graph.ir import Node
-from lstm_explain.graph.repeats.numbering import ABSENT, Numbering, Read
+from lstm_explain.repeats.numbering import ABSENT, Numbering, Read
 
 STEPS = 4  # consecutive steps from which a template is derived
 MOST_LANES = 512  # nodes of one step
