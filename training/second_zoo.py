@@ -39,10 +39,15 @@ OUTPUTS = 2
 
 @dataclass(frozen=True)
 class Data:
-    """draw: a number of samples -> the inputs by name, and the target [N, OUTPUTS]. time: the axis of each input."""
+    """with_target: sequences [N, STEPS, width] -> the inputs by name, and the target [N, OUTPUTS]. time: the axis of
+    each input.
+    """
 
-    draw: Callable[[int], tuple[dict[str, Tensor], Tensor]]
+    with_target: Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]
     time: dict[str, int | None]
+
+    def draw(self, samples: int) -> tuple[dict[str, Tensor], Tensor]:
+        return self.with_target(torch.randn(samples, STEPS, first.WIDTH))
 
 
 def wanted(x: Tensor) -> Tensor:
@@ -52,20 +57,19 @@ def wanted(x: Tensor) -> Tensor:
     return torch.stack([gated, (0.7**age * torch.relu(x[..., 2] + 0.5 * x[..., 3])).sum(dim=1)], dim=1)
 
 
-def noise(samples: int) -> tuple[dict[str, Tensor], Tensor]:
-    x = torch.randn(samples, STEPS, first.WIDTH)
+def noise(x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     return {"x": x}, wanted(x)
 
 
-def catchments(samples: int) -> tuple[dict[str, Tensor], Tensor]:
+def catchments(x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """A sequence, and static values that scale what is wanted of it."""
-    x, static = torch.randn(samples, STEPS, first.WIDTH), torch.randn(samples, 3)
+    static = torch.randn(len(x), 3)
     return {"x_d": x, "x_s": static}, wanted(x) * (0.5 + torch.sigmoid(static[:, :1]))
 
 
-def missing(samples: int) -> tuple[dict[str, Tensor], Tensor]:
+def missing(x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Values of which half are missing; what was last observed; masks; the time since then, as GRU-D takes them."""
-    x, mask = torch.randn(samples, STEPS, first.WIDTH), (torch.rand(samples, STEPS, first.WIDTH) < 0.5).float()
+    mask = (torch.rand(x.shape) < 0.5).float()
     last, delta = torch.zeros_like(x), torch.zeros_like(x)
     for t in range(1, STEPS):
         last[:, t] = torch.where(mask[:, t - 1] > 0, x[:, t - 1], last[:, t - 1])

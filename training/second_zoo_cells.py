@@ -41,6 +41,15 @@ class Cell(nn.Module):
 X = (WIDTH, HIDDEN)
 
 
+def uniform(low: float, high: float, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(*shape).uniform_(low, high))
+
+
+def normal(*shape: int, fan_in: int) -> nn.Parameter:
+    """Weights whose sums over `fan_in` units have the variance of a unit."""
+    return nn.Parameter(torch.randn(*shape) / math.sqrt(fan_in))
+
+
 class SLSTM(Cell):
     """NX-AI/xlstm, sLSTM: exponential gates with normaliser and stabiliser states (arXiv 2405.04517)."""
 
@@ -195,17 +204,13 @@ class LTC(Cell):
 
     def __init__(self) -> None:
         super().__init__()
-
-        def parameter(low: float, high: float, *shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(*shape).uniform_(low, high))
-
-        self.sensory_w, self.w = parameter(0.01, 1.0, WIDTH, HIDDEN), parameter(0.01, 0.4, HIDDEN, HIDDEN)
-        self.sensory_mu, self.mu = parameter(0.3, 0.8, WIDTH, HIDDEN), parameter(0.3, 0.8, HIDDEN, HIDDEN)
-        self.sensory_sigma, self.sigma = parameter(1, 3, WIDTH, HIDDEN), parameter(1, 3, HIDDEN, HIDDEN)
+        self.sensory_w, self.w = uniform(0.01, 1.0, WIDTH, HIDDEN), uniform(0.01, 0.4, HIDDEN, HIDDEN)
+        self.sensory_mu, self.mu = uniform(0.3, 0.8, WIDTH, HIDDEN), uniform(0.3, 0.8, HIDDEN, HIDDEN)
+        self.sensory_sigma, self.sigma = uniform(1, 3, WIDTH, HIDDEN), uniform(1, 3, HIDDEN, HIDDEN)
         self.sensory_erev = nn.Parameter(torch.randint(0, 2, (WIDTH, HIDDEN)) * 2.0 - 1.0)
         self.erev = nn.Parameter(torch.randint(0, 2, (HIDDEN, HIDDEN)) * 2.0 - 1.0)
-        self.gleak, self.vleak = parameter(0.01, 1.0, HIDDEN), parameter(-0.2, 0.2, HIDDEN)
-        self.cm = parameter(0.4, 0.6, HIDDEN)
+        self.gleak, self.vleak = uniform(0.01, 1.0, HIDDEN), uniform(-0.2, 0.2, HIDDEN)
+        self.cm = uniform(0.4, 0.6, HIDDEN)
 
     @staticmethod
     def activation(v: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:

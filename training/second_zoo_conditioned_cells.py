@@ -4,7 +4,7 @@
 import math
 
 import torch
-from second_zoo_cells import HIDDEN, WIDTH, Cell, X
+from second_zoo_cells import HIDDEN, WIDTH, Cell, X, normal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,9 +14,9 @@ class EALSTM(Cell):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight_ih = nn.Parameter(torch.randn(WIDTH, 3 * HIDDEN) / math.sqrt(WIDTH))
+        self.weight_ih = normal(WIDTH, 3 * HIDDEN, fan_in=WIDTH)
         self.weight_hh = nn.Parameter(torch.eye(HIDDEN).repeat(1, 3) * 0.5 + 0.1 * torch.randn(HIDDEN, 3 * HIDDEN))
-        self.weight_sh = nn.Parameter(torch.randn(3, HIDDEN) / math.sqrt(3))
+        self.weight_sh = normal(3, HIDDEN, fan_in=3)
         self.bias = nn.Parameter(torch.cat([torch.full((HIDDEN,), 2.0), torch.zeros(2 * HIDDEN)]))
         self.bias_s = nn.Parameter(torch.zeros(HIDDEN))
 
@@ -87,8 +87,8 @@ class HyperLSTM(Cell):
         self.d_h, self.d_x, self.d_b = (
             nn.ModuleList(nn.Linear(self.features, HIDDEN, bias=b) for _ in range(4)) for b in (False, False, True)
         )
-        self.w_h = nn.ParameterList(torch.randn(HIDDEN, HIDDEN) / math.sqrt(HIDDEN) for _ in range(4))
-        self.w_x = nn.ParameterList(torch.randn(HIDDEN, WIDTH) / math.sqrt(WIDTH) for _ in range(4))
+        self.w_h = nn.ParameterList(normal(HIDDEN, HIDDEN, fan_in=HIDDEN) for _ in range(4))
+        self.w_x = nn.ParameterList(normal(HIDDEN, WIDTH, fan_in=WIDTH) for _ in range(4))
         self.norms = nn.ModuleList(nn.LayerNorm(HIDDEN) for _ in range(4))
         self.norm_c = nn.LayerNorm(HIDDEN)
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More cells of the second zoo: linear recurrences and attention, quasi-recurrent cells, LSTMs that are conditioned."""
+"""More cells of the second zoo: linear recurrences, linear attention and quasi-recurrent cells."""
 
 import math
 
 import torch
-from second_zoo_cells import HIDDEN, WIDTH, Cell, RMSNorm, X
+from second_zoo_cells import HIDDEN, WIDTH, Cell, RMSNorm, X, normal, uniform
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,8 +22,8 @@ class LRU(Cell):
         self.nu_log = nn.Parameter(torch.log(-torch.log(size)))
         self.theta_log = nn.Parameter(torch.log(angle))
         self.gamma_log = nn.Parameter(torch.log(torch.sqrt(1 - size**2)))
-        self.b = nn.Parameter(torch.randn(2, HIDDEN, WIDTH) / math.sqrt(2 * WIDTH))
-        self.c = nn.Parameter(torch.randn(2, HIDDEN, HIDDEN) / math.sqrt(HIDDEN))
+        self.b = normal(2, HIDDEN, WIDTH, fan_in=2 * WIDTH)
+        self.c = normal(2, HIDDEN, HIDDEN, fan_in=HIDDEN)
 
     def step(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         real, imaginary = states
@@ -42,7 +42,7 @@ class S4D(Cell):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log_dt = nn.Parameter(torch.empty(HIDDEN).uniform_(math.log(0.05), math.log(0.5)))
+        self.log_dt = uniform(math.log(0.05), math.log(0.5), HIDDEN)
         self.log_a_real = nn.Parameter(torch.log(0.5 * torch.ones(HIDDEN, self.keys)))
         self.a_imag = nn.Parameter(math.pi * torch.arange(self.keys).float().repeat(HIDDEN, 1))
         self.c = nn.Parameter(torch.randn(2, HIDDEN, self.keys) * 0.5)
@@ -71,7 +71,7 @@ class RGLRU(Cell):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv1d(HIDDEN, HIDDEN, 3, groups=HIDDEN, padding=2)
-        self.a_param = nn.Parameter(torch.empty(HIDDEN).uniform_(-2.0, 0.0))
+        self.a_param = uniform(-2.0, 0.0, HIDDEN)
 
     def forward(self, x: Tensor) -> Tensor:
         u = self.conv(self.of["x"](x).transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
