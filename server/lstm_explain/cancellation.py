@@ -91,7 +91,7 @@ active_scopes: dict[int, CancelScope] = {}  # by id, for the watchdog
 may_be_cancelled = threading.Event()  # Set it when a caller has gone, and the watchdog looks at once.
 
 
-class cancel_scope:  # noqa: N801 - a context manager; contextlib's costs several times as much per request
+class cancel_scope:  # noqa: N801 - a context manager; contextlib's makes a generator per request
     """Explanations of this thread belong to the scope within this context."""
 
     def __init__(self, scope: CancelScope) -> None:

@@ -27,7 +27,7 @@ from lstm_explain_client.shown import Shown
 from lstm_explain_client.side_by_side import SideBySide
 
 
-@dataclass(repr=False)  # not frozen: a frozen one takes five times as long to make, and every request makes one
+@dataclass(repr=False)  # not frozen: every request makes one, and a frozen one sets fields by a function call each
 class Explanation(Shown):
     """One explanation of a batch. Like the client's `Result`, it can show itself: `print()`, `to_html()`, `plot()`,
     `to_frame()`, and as the last line of a notebook's cell.

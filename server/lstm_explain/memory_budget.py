@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1 << 20
-# The process that holds the port, the libraries that all processes map, and the process that tries models: measured as
-# 28, 132 and 85 MiB with the bundled models.
+# For the process that holds the port, the libraries that all processes map, and the process that tries models.
+# `python scripts/capacity.py` measures what a whole server takes.
 SHARED = 272 * MIB
-# Private memory of each worker: measured as 128 MiB at first, 160 once it had used every method, 300 where it had to
-# compile kernels.
+# Private memory of each worker that has used every method and did not have to compile kernels.
 PROCESS = 192 * MIB
 SPARES = 1  # Workers in addition to those that serve: one waits to replace a worker.
 HEADROOM = 0.9  # Share of the available memory; the allocator, gRPC and the page cache take the rest.

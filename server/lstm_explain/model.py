@@ -168,8 +168,7 @@ class Model:
         """Returns ONNX Runtime's session for the whole model."""
         with self._lock:
             if self._whole is None:
-                # Optimising a cell that is written out for hundreds of steps takes ONNX Runtime seconds, and makes it
-                # no faster.
+                # A cell that is written out for hundreds of steps has hundreds of times as many nodes to optimise.
                 self._whole = whole_session(self._proto, optimise=self._engine.graph.repeats is None)
             return self._whole
 

@@ -217,7 +217,7 @@ def _paths(target: Target, measure: Measure, samples: npt.NDArray[Any], name: st
 
 
 def _add(weights: npt.NDArray[Any], positions: list[Position], amount: int) -> None:
-    for sample, position in enumerate(positions):  # Indexing by arrays is faster only for large batches.
+    for sample, position in enumerate(positions):  # Making arrays of positions costs more than a few additions.
         weights[(sample, *position)] += amount
 
 

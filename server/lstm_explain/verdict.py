@@ -132,7 +132,7 @@ def judge(method: Method, answer: Attribution) -> tuple[Finding, ...]:
 
 
 def _judge_one(method: Method, answer: Attribution) -> tuple[Finding, ...]:
-    """Returns the same for one sample, without arrays: NumPy takes ten times as long for scalars."""
+    """Returns the same for one sample, without arrays: a call of NumPy costs more than the arithmetic."""
     value, peaks, ledger = answer.explained.item(), answer.peaks, answer.ledger
     largest = max([peak[0] for peak in peaks.values()], default=0.0)
     figures = (largest, abs(ledger.residual.item()), abs(ledger.absorbed.item()))

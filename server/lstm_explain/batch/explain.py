@@ -19,7 +19,7 @@ from lstm_explain.repository.request_limits import estimate
 from lstm_explain.target import Target
 from lstm_explain.target_sets import TargetSet
 
-MAX_ROWS = 64  # rows of a batch; larger batches are not faster (docs/batch.md)
+MAX_ROWS = 64  # rows of a batch
 MAX_BYTES = 256 << 20  # memory of one batch in bytes, by the estimate that the service uses
 TOLERANCE = 1e-5  # difference between a row in a batch and alone, relative to the largest relevance
 

@@ -45,7 +45,7 @@ class LSTMDirection(Direction):
 
             def arrays() -> tuple[dict[str, Array], tuple[Array, ...], Array]:
                 block = four()
-                pre, old, new, hidden = block[0], block[1], block[2], block[3]  # faster than a loop over them
+                pre, old, new, hidden = block[0], block[1], block[2], block[3]
                 kept = {"pre": pre, "old": old, "new": new}
                 return kept, (pre, old, new, none, none, none, none, hidden), hidden
         else:

@@ -138,7 +138,7 @@ class Precision:
 
 def wanting(method: Method, answer: Attribution) -> Rows:
     """Does the same as `Precision.wanting`, for a method with rules and a model in float32."""
-    if len(answer.explained) == 1:  # NumPy takes ten times as long over one number
+    if len(answer.explained) == 1:  # a call of NumPy costs more than the arithmetic on one number
         residual, value = float(answer.ledger.residual[0]), float(answer.explained[0])
         if abs(residual) <= WORST_RESIDUAL * abs(value):
             return NOBODY

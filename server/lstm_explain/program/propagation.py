@@ -25,7 +25,7 @@ from lstm_explain.program.views import inner_view
 from lstm_explain.target import Selection, weights_of_sample
 
 NO_TOTALS = np.zeros(0)
-MOST_TOGETHER = 16  # samples of all targets; beyond this number, stacking does not make a step's product faster
+MOST_TOGETHER = 16  # samples of all targets: enough for a step to be a product of matrices
 
 
 Walked = Callable[[BackwardPass], None]  # receives a completed pass of the whole batch
@@ -147,7 +147,7 @@ def _answer(
             continue
         layout = layouts[name] = message.layout
         relevance[name] = array = np.asarray(program.arrived(back, name), order="C")
-        if alone:  # NumPy takes ten times as long over one number
+        if alone:  # a call of NumPy costs more than the arithmetic on one number
             flat = array.ravel()
             peaks[name] = (reductions.largest(flat),)
             total += reductions.total(flat)

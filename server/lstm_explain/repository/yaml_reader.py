@@ -27,7 +27,7 @@ _TAGS: dict[type[yaml.Event], frozenset[str]] = {
     yaml.SequenceStartEvent: frozenset({_TAG + "seq"}),
     yaml.MappingStartEvent: frozenset({_TAG + "map"}),
 }
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, if PyYAML was built with it
 
 
 class _Loader(_Base):  # type: ignore[misc]
