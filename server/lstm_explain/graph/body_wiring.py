@@ -110,6 +110,15 @@ def across(graph: Graph, producers: Mapping[str, Node], value: str) -> tuple[Gra
     return graph, producers, value
 
 
+def sources(node: Node, body: Graph) -> dict[str, str]:
+    """Maps what an entered body reads of the enclosing graph to its names there: the values that it captures, the
+    sequences that steps are taken from, and the initial states.
+    """
+    assert body.around is not None
+    started = () if node.op == "If" else wiring_of(node).carried
+    return {**body.around.names, **{state.entry: node.inputs[state.slot] for state in started}}
+
+
 def entries(node: Node, live: Set[str]) -> set[str]:
     """Returns the inputs of a Loop's or Scan's body that are live from the start."""
     wiring = wiring_of(node)

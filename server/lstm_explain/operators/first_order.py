@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 
-from lstm_explain.graph.body_wiring import entered
+from lstm_explain.graph.body_wiring import entered, sources
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators.gates import MOVES, is_gate
 from lstm_explain.operators.operator import TABLE, Kind, Operator, Trait
@@ -90,8 +90,7 @@ def _weighed(graph: Graph, producers: dict[str, Node]) -> set[str]:
             body = entered(node, name, graph)
             made = body.producers()
             inside = _with_terms(_weighed(body, made), made)
-            found |= inside.intersection(body.captured)
-            found.update(outer for outer, inner in zip(node.inputs, body.inputs, strict=False) if inner in inside)
+            found.update(outer for inner, outer in sources(node, body).items() if inner in inside)
     return found
 
 
