@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+# Whatever starts servers starts many processes. Without bytecode, each of them would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo 'make demo    explain real inputs over gRPC and write demo.html'

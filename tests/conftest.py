@@ -20,6 +20,8 @@ from tests.skipped import table
 os.environ.setdefault("LSTM_EXPLAIN_SPARE", "false")
 # Many tests compare bits. Those that are about uncompiled kernels ask for them.
 os.environ.setdefault("LSTM_EXPLAIN_KERNELS", "wait")
+# Tests start hundreds of processes. Without bytecode, each of them would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 LONGEST = ("conformance", "web", "serving", "test_footprint.py")  # folders and files of tests, the longest first
 
 
