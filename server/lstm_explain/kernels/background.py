@@ -37,7 +37,8 @@ MOST_ORDERS = 3  # of the same kernel: the memory may not suffice to compile it
 Order = tuple[str, str, Any]  # module, name, signature; see `order`
 
 
-def _most_processes() -> int:
+def most_processes() -> int:
+    """Returns how many processes may compile at a time on this machine."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_PROCESSES, processors)
 
@@ -80,7 +81,7 @@ class Compilers:
 
     def _next_process(self) -> subprocess.Popen[bytes]:
         """Returns a new process, as long as there are processors for more, else the one that has waited longest."""
-        if len(self._processes) < _most_processes():
+        if len(self._processes) < most_processes():
             process = subprocess.Popen(
                 [sys.executable, "-m", __name__],
                 stdin=subprocess.PIPE,
@@ -179,7 +180,7 @@ def _give_way() -> None:
 def _takes_a_place(stack: ExitStack) -> bool:
     """Returns whether there is a processor for this process; the place is free again when the stack is closed."""
     folder = cache_folder.folder_of(Path(__file__).resolve())
-    for place in range(_most_processes()):
+    for place in range(most_processes()):
         with suppress(BlockingIOError):
             if folder is not None:
                 stack.enter_context(cache_folder.locked(folder, f"place-{place}", wait=False))

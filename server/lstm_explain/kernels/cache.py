@@ -10,13 +10,12 @@ read-only file system, it gets a copy.
 from __future__ import annotations
 
 import os
-import pickle
 import platform
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -24,10 +23,12 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from lstm_explain.errors import Error
+from lstm_explain.kernels import background
 from lstm_explain.kernels.background import MODE
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from concurrent.futures import ProcessPoolExecutor
+
     import onnx
 
 FOLDER, CPU, FEATURES = "NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
@@ -36,9 +37,15 @@ NEEDS = {  # best first
     "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
     "x86-64-v3": {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"},
 }
-ONLY = ["--only-compile"]
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+# Operator, arithmetic, and what represents the weights exactly. float64 arithmetic over float32 weights computes again
+# what float32 was not precise enough for.
+PRECISIONS = (("float32", "float32"), ("float64", "float64"), ("float64", "float32"))
+MODELS = [(op, *precision) for op in GATES for precision in PRECISIONS]  # that `fill` explains
 MANY = 64  # times as long as the small input: long enough for the kernels of long sequences (runner/scores.py)
 WRITABLE_WHERE_NOTHING_ELSE_IS = "/dev/shm"
+
+Call = tuple[str, str, Any]  # a kernel's module, its name, and one of its signatures
 
 
 def use(*, wait: bool = False) -> None:
@@ -104,22 +111,42 @@ def _choose_cpu() -> None:
 
 
 def fill(cpus: Sequence[str]) -> None:
-    """Compiles every kernel for every type that explanations call it with."""
-    _explain_small_models()
-    calls = pickle.dumps([(k.__module__, k.__name__, k.signatures) for k in _kernels()])
+    """Compiles every kernel for every type that explanations call it with, in several processes side by side."""
+    with _processes({}) as processes:
+        calls = {call for calls in processes.map(_calls_of, MODELS) for call in calls}
     for cpu in cpus:  # compiled but not run, because this machine may have another processor
-        environment = {**os.environ, CPU: cpu, FEATURES: "", COMPILED_FOR: ""}
-        subprocess.run(
-            [sys.executable, "-m", "lstm_explain.kernels.cache", *ONLY], env=environment, input=calls, check=True
-        )
+        with _processes({CPU: cpu, FEATURES: "", COMPILED_FOR: ""}) as processes:
+            deque(processes.map(_compile, calls), maxlen=0)  # raises what one of them raised
 
 
-def _compile(calls: bytes) -> None:
-    for module, name, signatures in pickle.loads(calls):
-        kernel = getattr(import_module(module), name)
-        for signature in signatures:
-            if signature not in kernel.signatures:  # some declare their types and are compiled on import
-                kernel.compile(signature)
+def _processes(environment: dict[str, str]) -> ProcessPoolExecutor:
+    """environment: variables that the processes set before they import Numba, which reads them then."""
+    import multiprocessing  # takes long, and commands that only want `use` never need it
+    from concurrent.futures import ProcessPoolExecutor
+
+    count, fresh = background.most_processes(), multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, fresh, initializer=_set, initargs=(environment,))
+
+
+def _set(environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+
+
+def _calls_of(model: tuple[str, str, str]) -> list[Call]:
+    """Explains the small model, and returns the calls of kernels that this process has compiled or loaded."""
+    _explain_small_model(*model)
+    return _calls()
+
+
+def _calls() -> list[Call]:
+    return [(k.__module__, k.__name__, signature) for k in _kernels() for signature in k.signatures]
+
+
+def _compile(call: Call) -> None:
+    module, name, signature = call
+    kernel = getattr(import_module(module), name)
+    if signature not in kernel.signatures:  # some declare their types and are compiled on import
+        kernel.compile(signature)
 
 
 def _kernels() -> list[Any]:
@@ -134,30 +161,32 @@ def _kernels() -> list[Any]:
 
 
 def _explain_small_models() -> None:
+    for model in MODELS:
+        _explain_small_model(*model)
+
+
+def _explain_small_model(op: str, dtype: str, held: str) -> None:
     import numpy as np
 
     from lstm_explain import LRP, Gradient, Method, Occlusion, Target, load
 
     # with the relative stabiliser and with the absolute one
     methods: list[Method] = [LRP("all"), LRP("abs"), LRP("all", epsilon=1e-3), LRP("abs", epsilon=1e-3), Gradient()]
-    for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
-        # float64 arithmetic over float32 weights: computes again what float32 was not precise enough for
-        for dtype, held in ((np.float32, np.float32), (np.float64, np.float64), (np.float64, np.float32)):
-            model = load(_small_model(op, gates, dtype, held))
-            x = np.linspace(-1, 1, 12, dtype=dtype).reshape(3, 2, 2)
-            for method in methods:
-                model.explain({"x": x}, method, Target(index=(0, 1), batch_axis=1))
-            model.explain({"x": np.repeat(x, MANY, axis=0)}, Occlusion(), Target(index=(0, 1), batch_axis=1))
+    model = load(_small_model(op, dtype, held))
+    x = np.linspace(-1, 1, 12, dtype=dtype).reshape(3, 2, 2)
+    for method in methods:
+        model.explain({"x": x}, method, Target(index=(0, 1), batch_axis=1))
+    model.explain({"x": np.repeat(x, MANY, axis=0)}, Occlusion(), Target(index=(0, 1), batch_axis=1))
 
 
-def _small_model(op: str, gates: int, dtype: npt.DTypeLike, held: npt.DTypeLike) -> onnx.ModelProto:
+def _small_model(op: str, dtype: str, held: str) -> onnx.ModelProto:
     """Returns one recurrent node of three units over two features, with weights that the type `held` represents
     exactly.
     """
     import numpy as np
     import onnx
 
-    rng = np.random.default_rng(0)
+    rng, gates = np.random.default_rng(0), GATES[op]
     element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     shapes = {"W": (1, 3 * gates, 2), "R": (1, 3 * gates, 3), "B": (1, 6 * gates)}
     graph = onnx.helper.make_graph(
@@ -175,7 +204,4 @@ def _small_model(op: str, gates: int, dtype: npt.DTypeLike, held: npt.DTypeLike)
 
 if __name__ == "__main__":
     os.environ[MODE] = "wait"
-    if sys.argv[1:] == ONLY:
-        _compile(sys.stdin.buffer.read())
-    else:
-        fill(sys.argv[1:])
+    fill(sys.argv[1:])
