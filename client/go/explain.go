@@ -94,6 +94,14 @@ func (c *Client) Explain(ctx context.Context, request Request) (*Result, error) 
 	if len(request.Targets) > 0 {
 		return nil, invalid("targets", "Explain takes one target; use ExplainMany")
 	}
+	response, err := c.explain(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return decodeResult(response)
+}
+
+func (c *Client) explain(ctx context.Context, request Request) (*pb.ExplainResponse, error) {
 	message, err := request.encode()
 	if err != nil {
 		return nil, err
@@ -102,7 +110,7 @@ func (c *Client) Explain(ctx context.Context, request Request) (*Result, error) 
 	if err != nil {
 		return nil, fromCall(err)
 	}
-	return decodeResult(response)
+	return response, nil
 }
 
 // Answer is the answer to one request of a stream: a result, the results of a request with Targets, or an error.

@@ -39,13 +39,9 @@ func (c *Client) ExplainMany(ctx context.Context, request Request) ([]*Result, e
 	if len(request.Targets) == 0 {
 		return nil, nil
 	}
-	message, err := request.encode()
+	response, err := c.explain(ctx, request)
 	if err != nil {
 		return nil, err
-	}
-	response, err := c.explanations.Explain(ctx, message)
-	if err != nil {
-		return nil, fromCall(err)
 	}
 	return decodeResults(response)
 }

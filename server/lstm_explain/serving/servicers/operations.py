@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
 from google.rpc import code_pb2
 
 from lstm_explain.errors import InputError
+from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving.errors import Unimplemented
 from lstm_explain.serving.operations.assembly import Keeping
 from lstm_explain.serving.operations.entry import Damaged, Facts, Kind, Operation
@@ -21,6 +23,7 @@ from lstm_explain.serving.scheduling.background import BackgroundThreads
 from lstm_explain.serving.wire import to_query
 from lstm_explain_proto.lstm_explain.v1 import operation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import operation_pb2_grpc
+from lstm_explain_proto.lstm_explain.v1.explanation_pb2 import ExplainRequest
 
 NOT_KEPT = "this server keeps no operations: it was started without --operations-folder"
 NO_BATCHES = "this server runs no batch jobs: it was started without --batch-folder"
@@ -28,6 +31,8 @@ MAX_ID_LENGTH = 128
 MAX_WAIT_SECONDS = 30.0
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_ANSWER = 0.25  # before the deadline of a caller that waits
+
+Checked = tuple[ServedModel, Callable[[], None]]  # the version that is to answer, and what charges the caller
 
 
 class OperationServicer(operation_pb2_grpc.OperationServiceServicer):
@@ -48,48 +53,56 @@ class OperationServicer(operation_pb2_grpc.OperationServiceServicer):
         self, request: pb.StartExplainRequest, call: PendingCall
     ) -> pb.StartExplainResponse:
         keeping, asked = self._kept(), request.request
-        with self._admission.calls:
-            call.note.name(asked.model, asked.version)
-            call.permit.allow(asked.model)
-            data = asked.SerializeToString(deterministic=True)
-            facts = _facts("explain", asked.model, request.request_id, data, call)
-            name = await self._background.do(partial(keeping.store.repeated, facts), call)
-            if name is None:
-                # Charged where it is kept, because a call that is repeated must not be charged again.
-                free = PendingCall(call.left(), call.origin, canary=call.canary)
-                job = await keeping.explainer.check(
-                    asked.model, asked.version, partial(to_query, asked), free, call.note
-                )
-                facts = replace(facts, version=str(job.served.version))
 
-                def pay() -> None:
-                    call.permit.begin_request(asked.model)
-                    call.permit.pay(job.units)
+        async def check(free: PendingCall) -> Checked:
+            job = await keeping.explainer.check(asked.model, asked.version, partial(to_query, asked), free, call.note)
 
-                name = await self._background.do(partial(keeping.store.add, facts, data, pay), call)
-                keeping.runner.wake()
-            return pb.StartExplainResponse(operation=from_operation(await self._get(name, call)))
+            def pay() -> None:
+                call.permit.begin_request(asked.model)
+                call.permit.pay(job.units)
+
+            return job.served, pay
+
+        return pb.StartExplainResponse(operation=await self._start("explain", asked, request.request_id, call, check))
 
     async def StartBatch(self, request: pb.StartBatchRequest, call: PendingCall) -> pb.StartBatchResponse:  # noqa: N802
         keeping = self._kept()
         batches = keeping.batches
         if batches is None:
             raise Unimplemented(NO_BATCHES)
+
+        async def check(free: PendingCall) -> Checked:
+            await self._background.do(partial(batches.check, request, call.permit.name), call)
+            served = await keeping.explainer.selected(request.model, request.version, free, call.note)
+            return served, partial(call.permit.begin_request, request.model)
+
+        return pb.StartBatchResponse(operation=await self._start("batch", request, request.request_id, call, check))
+
+    async def _start(
+        self,
+        kind: Kind,
+        asked: ExplainRequest | pb.StartBatchRequest,
+        request_id: str,
+        call: PendingCall,
+        check: Callable[[PendingCall], Awaitable[Checked]],
+    ) -> pb.Operation:
+        """Returns the operation that an earlier call with this id started, or a new one, once `check` allows it.
+
+        check: receives a call that is not charged, because only an operation that is kept is charged, once.
+        """
+        keeping = self._kept()
         with self._admission.calls:
-            call.note.name(request.model, request.version)
-            call.permit.allow(request.model)
-            data = request.SerializeToString(deterministic=True)
-            facts = _facts("batch", request.model, request.request_id, data, call)
+            call.note.name(asked.model, asked.version)
+            call.permit.allow(asked.model)
+            data = asked.SerializeToString(deterministic=True)
+            facts = _facts(kind, asked.model, request_id, data, call)
             name = await self._background.do(partial(keeping.store.repeated, facts), call)
             if name is None:
-                await self._background.do(partial(batches.check, request, call.permit.name), call)
-                free = PendingCall(call.left(), call.origin, canary=call.canary)
-                served = await keeping.explainer.selected(request.model, request.version, free, call.note)
+                served, pay = await check(PendingCall(call.left(), call.origin, canary=call.canary))
                 facts = replace(facts, version=str(served.version))
-                pay = partial(call.permit.begin_request, request.model)
                 name = await self._background.do(partial(keeping.store.add, facts, data, pay), call)
                 keeping.runner.wake()
-            return pb.StartBatchResponse(operation=from_operation(await self._get(name, call)))
+            return from_operation(await self._get(name, call))
 
     async def GetOperation(  # noqa: N802
         self, request: pb.GetOperationRequest, call: PendingCall
