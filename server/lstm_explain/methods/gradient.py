@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from lstm_explain.methods.base import Batching, Method, Promise, Words
+
+if TYPE_CHECKING:
+    from lstm_explain.runner.cost import Cost
 
 
 @dataclass(frozen=True)
@@ -25,3 +28,14 @@ class Gradient(Method):
     promises: ClassVar[frozenset[Promise]] = frozenset()
     batching: ClassVar[Batching] = Batching.PADDED
     propagates: ClassVar[bool] = True
+
+
+class MeanGradient(Method):
+    """Base class of the methods that average gradients at many points."""
+
+    @property
+    def backward_method(self) -> Method:
+        return Gradient()
+
+    def memory(self, cost: Cost) -> float:
+        return cost.of_gradients()

@@ -15,19 +15,17 @@ from lstm_explain.methods.base import (
     Baseline,
     BaselineMethod,
     Batching,
-    Method,
     Promise,
     SingleBaseline,
     Words,
 )
-from lstm_explain.methods.gradient import Gradient
+from lstm_explain.methods.gradient import MeanGradient
 from lstm_explain.methods.parameters import parameter
 from lstm_explain.methods.student import NORMAL_QUANTILE, t_quantile
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
     from lstm_explain.program.attribution import Attribution
-    from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.gradient_points import GradientPoints
     from lstm_explain.runner.method_tools import MethodTools
 
@@ -36,7 +34,7 @@ LEAST_GROUPS = 2  # for each baseline
 
 
 @dataclass(frozen=True, eq=False)
-class GradientShap(BaselineMethod):
+class GradientShap(MeanGradient, BaselineMethod):
     """Gradients at random points on the line from the baseline to the input, times the difference, averaged.
 
     The sampling estimator of expected gradients (Erion et al. 2021, arXiv 1906.10670), which SHAP's GradientExplainer
@@ -79,13 +77,6 @@ class GradientShap(BaselineMethod):
     @property
     def fixed_runs(self) -> int:
         return self.draws * self.groups * self.points
-
-    @property
-    def backward_method(self) -> Method:
-        return Gradient()
-
-    def memory(self, cost: Cost) -> float:
-        return cost.of_gradients()
 
     def advice(self, broken: Promise) -> str:
         return "set more samples, or compare it with integrated_gradients"

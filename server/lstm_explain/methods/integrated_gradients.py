@@ -17,18 +17,16 @@ from lstm_explain.methods.base import (
     BaselineMethod,
     Batching,
     CountPlayers,
-    Method,
     Promise,
     SingleBaseline,
     Words,
 )
-from lstm_explain.methods.gradient import Gradient
+from lstm_explain.methods.gradient import MeanGradient
 from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
     from lstm_explain.program.attribution import Attribution
-    from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.gradient_points import GradientPoints
     from lstm_explain.runner.method_tools import MethodTools
 
@@ -42,7 +40,7 @@ FLOOR = 0.1  # share of the difference of the two scores: the smallest reference
 
 
 @dataclass(frozen=True, eq=False)
-class IntegratedGradients(BaselineMethod):
+class IntegratedGradients(MeanGradient, BaselineMethod):
     """Gradients averaged along the straight line from the baseline to the input, times the difference.
 
     Sundararajan et al. 2017 (arXiv 1703.01365), equation 1; the integral by Gauss-Legendre quadrature.
@@ -83,13 +81,6 @@ class IntegratedGradients(BaselineMethod):
 
     def likely_runs(self, players: CountPlayers) -> int:
         return self.draws * self.steps
-
-    @property
-    def backward_method(self) -> Method:
-        return Gradient()
-
-    def memory(self, cost: Cost) -> float:
-        return cost.of_gradients()
 
     def advice(self, broken: Promise) -> str:
         return (

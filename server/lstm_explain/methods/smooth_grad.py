@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods.base import MAX_RUNS, Batching, Method, Promise, Words
-from lstm_explain.methods.gradient import Gradient
+from lstm_explain.methods.base import MAX_RUNS, Batching, Promise, Words
+from lstm_explain.methods.gradient import MeanGradient
 from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
     from lstm_explain.program.attribution import Attribution
-    from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.gradient_points import GradientPoints, Rows
     from lstm_explain.runner.method_tools import MethodTools
 
@@ -27,7 +26,7 @@ POSITION_DEPENDENT = (
 
 
 @dataclass(frozen=True)
-class SmoothGrad(Method):
+class SmoothGrad(MeanGradient):
     """Gradients averaged over noisy copies of the input (Smilkov et al. 2017, arXiv 1706.03825).
 
     samples: noisy copies. noise: standard deviation, as a share of the range (largest minus smallest value) that a
@@ -52,13 +51,6 @@ class SmoothGrad(Method):
     @property
     def fixed_runs(self) -> int:
         return self.samples
-
-    @property
-    def backward_method(self) -> Method:
-        return Gradient()
-
-    def memory(self, cost: Cost) -> float:
-        return cost.of_gradients()
 
     def not_finite(self) -> MethodError:
         return MethodError(
