@@ -92,6 +92,22 @@ class Built:
         return network_lrp(self.network, weights=weights, rules=rules, **self._reference_arguments(feeds))
 
 
+# Arguments of `recurrent_model` and its like, by what they vary.
+LSTM_CELLS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "peepholes": {"peepholes": True},
+    "clip": {"clip": 0.5},
+    "input_forget": {"input_forget": True},
+    "no_bias": {"bias": False},
+    "everything": {"peepholes": True, "input_forget": True, "clip": 0.6},
+    "activations": {
+        "activations": ["HardSigmoid", "Softsign", "ScaledTanh"],
+        "activation_alpha": [0.25, 1.5],
+        "activation_beta": [0.4, 0.7],
+    },
+}
+
+
 def random_layer(
     rng: np.random.Generator,
     op: Op,

@@ -12,24 +12,11 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from tests.builders import network_model, recurrent_model
+from tests.builders import LSTM_CELLS, network_model, recurrent_model
 from tests.compiled.compiled_files import run_file
 from tests.engine_checks import check_textbook, label, method, pairwise
 from tests.reference.textbook import PRODUCT_RULES, Relative, Rules, one_hot
 
-LSTM_CELLS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "peepholes": {"peepholes": True},
-    "clip": {"clip": 0.5},
-    "input_forget": {"input_forget": True},
-    "no_bias": {"bias": False},
-    "everything": {"peepholes": True, "input_forget": True, "clip": 0.6},
-    "activations": {
-        "activations": ["HardSigmoid", "Softsign", "ScaledTanh"],
-        "activation_alpha": [0.25, 1.5],
-        "activation_beta": [0.4, 0.7],
-    },
-}
 GRU_CELLS: dict[str, dict[str, Any]] = {
     "after": {},
     "before": {"linear_before_reset": True},

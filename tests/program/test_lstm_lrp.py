@@ -9,25 +9,12 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from tests.builders import recurrent_model
+from tests.builders import LSTM_CELLS, recurrent_model
 from tests.engine_checks import check_textbook, label, method, pairwise
 from tests.reference.textbook import PRODUCT_RULES, Relative, Rules, one_hot
 
-CELLS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "peepholes": {"peepholes": True},
-    "clip": {"clip": 0.5},
-    "input_forget": {"input_forget": True},
-    "no_bias": {"bias": False},
-    "everything": {"peepholes": True, "input_forget": True, "clip": 0.6},
-    "activations": {
-        "activations": ["HardSigmoid", "Softsign", "ScaledTanh"],
-        "activation_alpha": [0.25, 1.5],
-        "activation_beta": [0.4, 0.7],
-    },
-}
 FACTORS = {
-    "cell": list(CELLS),
+    "cell": list(LSTM_CELLS),
     "layers": [1, 2, 3],
     "direction": ["forward", "reverse", "bidirectional"],
     "T": [1, 2, 7, 19, 60],
@@ -50,7 +37,7 @@ def settings(rule: Any, stabiliser: float | Relative, bias_factor: float) -> Rul
 
 def check(row: dict[str, Any], dtype: Any, seed: int) -> None:
     given = dict(row)
-    cell, T = CELLS[given.pop("cell")], given.pop("T")
+    cell, T = LSTM_CELLS[given.pop("cell")], given.pop("T")
     rules = settings(given.pop("rule"), given.pop("stabiliser"), given.pop("bias_factor"))
     rng = np.random.default_rng(seed)
     built = recurrent_model(rng, "LSTM", D=4, H=3, dtype=dtype, **given, **cell)

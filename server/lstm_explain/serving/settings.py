@@ -13,8 +13,8 @@ from pydantic_settings import CliSuppress, SettingsConfigDict
 from lstm_explain.memory_budget import memory_budget
 from lstm_explain.serving.addresses import is_loopback, split_address
 from lstm_explain.serving.operation_settings import OperationSettings
+from lstm_explain.serving.provenance_settings import ProvenanceSettings
 from lstm_explain.serving.report_settings import ReportSettings
-from lstm_explain.serving.security.provenance_settings import ProvenanceSettings
 from lstm_explain.serving.trials.trial_limits import TrialLimits, default_memory
 
 if TYPE_CHECKING:
