@@ -101,8 +101,11 @@ def generate_go(out: Path) -> None:
 def generate_rust(out: Path) -> None:
     """Messages, stubs and the retry policy of the Rust crate; its lock file pins what generates them."""
     out.mkdir(parents=True, exist_ok=True)
-    crate = ROOT / "client" / "rust"
-    subprocess.run(["cargo", "run", "--quiet", "--locked", "--package", "codegen", "--", out], check=True, cwd=crate)
+    with tempfile.TemporaryDirectory() as folder:
+        descriptors = f"{folder}/descriptors.binpb"
+        compile_protos(OURS, f"--descriptor_set_out={descriptors}", "--include_imports", "--include_source_info")
+        run = ("cargo", "run", "--quiet", "--locked", "--package", "codegen", "--", str(out.absolute()), descriptors)
+        subprocess.run(run, check=True, cwd=ROOT / "client" / "rust")
 
 
 def generate_typescript(out: Path) -> None:

@@ -1,32 +1,35 @@
 //! Writes `src/proto` from `proto/` of the repository: messages, stubs, and the published retry policy as constants.
 //!
-//! Run by `cargo run -p codegen` in `client/rust`; a folder to write to may follow `--`.
+//! Run by `scripts/generate_stubs.py` with the folder to write to and a file with what protoc has read, which is a
+//! FileDescriptorSet: a compiler of protos in Rust would take longer to build than all the rest.
 
 use std::{env, error::Error, fs, path::Path, path::PathBuf};
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use serde_json::Value;
 
-const GENERATED: &str = "// Generated from proto/ by `cargo run -p codegen`; do not edit.\n";
+const GENERATED: &str = "// Generated from proto/ by `make proto`; do not edit.\n";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let protos = here.join("../../../proto");
-    let out = env::args_os().nth(1).map_or_else(|| here.join("../src/proto"), PathBuf::from);
-    messages(&protos, &out)?;
-    let config = fs::read_to_string(protos.join("lstm_explain/v1/service_config.json"))?;
-    fs::write(out.join("retry_policy.rs"), retry_policy(&serde_json::from_str(&config)?)?)?;
+    let given: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    let [out, descriptors] = given.as_slice() else {
+        return Err("expected two arguments: the folder to write to, and the file of descriptors".into());
+    };
+    messages(descriptors, out)?;
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../proto/lstm_explain/v1/service_config.json");
+    fs::write(out.join("retry_policy.rs"), retry_policy(&serde_json::from_slice(&fs::read(config)?)?)?)?;
     Ok(())
 }
 
-fn messages(protos: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
-    let files = ["explanation", "model", "operation"].map(|name| protos.join(format!("lstm_explain/v1/{name}.proto")));
+fn messages(descriptors: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_server(false)
         .build_transport(false)
         .btree_map(".") // so that the same message is always the same bytes
         .bytes(".") // so that a copy of a request, kept for a retry, costs nothing
         .out_dir(out)
-        .compile_fds(protox::compile(files, [protos])?)?;
+        .compile_fds(FileDescriptorSet::decode(&*fs::read(descriptors)?)?)?;
     let file = out.join("lstm_explain.v1.rs");
     let text = fs::read_to_string(&file)?;
     fs::write(&file, format!("{GENERATED}{text}"))?;

@@ -1,4 +1,4 @@
-// Generated from proto/ by `cargo run -p codegen`; do not edit.
+// Generated from proto/ by `make proto`; do not edit.
 use tonic::Code;
 
 pub const METHODS: [&str; 7] = ["Explain", "ListModels", "GetModel", "GetOperation", "ListOperations", "WaitOperation", "CancelOperation"];
