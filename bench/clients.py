@@ -11,13 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.conformance.runners import ROOT, RUNNERS, Runner
+from tests.conformance.runners import OPTIMISED, ROOT, Runner
 from tests.serving.running import serving
 
 
 def run(console: Console, *, calls: int = 300, rounds: int = 3) -> list[dict[str, Any]]:
     """Return a row per client: the median over the rounds of its p50 and p99 in milliseconds, or what is missing."""
-    here = [runner for runner in RUNNERS if not runner.missing()]
+    here = [runner for runner in OPTIMISED if not runner.missing()]
     for runner in here:
         runner.make()
     taken: dict[str, list[dict[str, Any]]] = {runner.client: [] for runner in here}
@@ -25,7 +25,7 @@ def run(console: Console, *, calls: int = 300, rounds: int = 3) -> list[dict[str
         for _ in range(rounds):
             for runner in here:
                 taken[runner.client].append(_latency(runner, server.address, calls))
-    rows = [_row(runner, taken.get(runner.client, []), calls) for runner in RUNNERS]
+    rows = [_row(runner, taken.get(runner.client, []), calls) for runner in OPTIMISED]
     table = Table(title=f"Explain of sentiment, one caller, {rounds} × {calls} calls a client, taking turns")
     for column in ("client", "p50, ms", "p99, ms"):
         table.add_column(column, justify="left" if column == "client" else "right")
