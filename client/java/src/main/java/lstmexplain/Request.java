@@ -57,48 +57,10 @@ public record Request(
     through = Wire.copy(through);
   }
 
-  /** A request for one target. */
-  public Request(
-      String model,
-      String version,
-      Map<String, Tensor> inputs,
-      Method method,
-      Target target,
-      List<String> capture,
-      String id) {
-    this(model, version, inputs, method, target, capture, id, List.of());
-  }
-
-  /** A request without a receipt. */
-  public Request(
-      String model,
-      String version,
-      Map<String, Tensor> inputs,
-      Method method,
-      Target target,
-      List<String> capture,
-      String id,
-      List<TargetSet> targets) {
-    this(model, version, inputs, method, target, capture, id, targets, false);
-  }
-
-  /** A request without a condition and groups. */
-  public Request(
-      String model,
-      String version,
-      Map<String, Tensor> inputs,
-      Method method,
-      Target target,
-      List<String> capture,
-      String id,
-      List<TargetSet> targets,
-      boolean receipt) {
-    this(model, version, inputs, method, target, capture, id, targets, receipt, "", null, Map.of());
-  }
-
   /** Creates a request to this model, without inputs. */
   public static Request of(String model) {
-    return new Request(model, "", Map.of(), null, null, List.of(), "");
+    return new Request(
+        model, "", Map.of(), null, null, List.of(), "", List.of(), false, "", null, Map.of());
   }
 
   /** Selects the version of the model. */

@@ -41,32 +41,20 @@ public record Target(
     contrast = List.copyOf(contrast);
   }
 
-  /** A target without a measure. */
-  public Target(
-      String output,
-      List<Long> indices,
-      List<Long> contrast,
-      Tensor weights,
-      Integer batchAxis,
-      boolean noBatchAxis,
-      Boolean preActivation) {
-    this(output, indices, contrast, weights, batchAxis, noBatchAxis, preActivation, null);
-  }
-
   /** The largest entry on the last axis of the model's default output. */
   public Target() {
-    this("", List.of(), List.of(), null, null, false, null);
+    this("", List.of(), List.of(), null, null, false, null, null);
   }
 
   /** One position of the model's default output. */
   public static Target at(long... indices) {
-    return new Target("", list(indices), List.of(), null, null, false, null);
+    return new Target("", list(indices), List.of(), null, null, false, null, null);
   }
 
   /** A linear combination of the model's default output. */
   public static Target weighted(Tensor weights) {
     Objects.requireNonNull(weights, "weights");
-    return new Target("", List.of(), List.of(), weights, null, false, null);
+    return new Target("", List.of(), List.of(), weights, null, false, null, null);
   }
 
   /** Returns a copy for another output. */
