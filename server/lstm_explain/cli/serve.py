@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -44,8 +45,10 @@ def serve(context: typer.Context) -> None:
     else:
         cache.use()
         trial_runner.start_early(settings.models, settings.trial_results)
+        gc.disable()  # imports leave next to nothing to collect
         from lstm_explain.serving.processes import worker
 
+        gc.enable()
         worker.run(settings)
     # A normal exit would wait for explanations that are still running when the grace period ends.
     sys.stdout.flush()

@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +82,8 @@ def digest_of(path: Path) -> str:
 
 @cache
 def _versions() -> bytes:
+    from importlib.metadata import version  # slow to import, and most commands need no kernel
+
     names = ", ".join(f"{name} {version(name)}" for name in BUILT_WITH)
     return f"python {platform.python_version()}, {names}\n".encode()
 

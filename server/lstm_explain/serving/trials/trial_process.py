@@ -225,11 +225,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server to handle
     cache.use()
     os.environ[MODE] = "never"  # trials have limits of their own, and whoever serves the model orders what it needs
+    gc.disable()  # imports leave next to nothing to collect
     for module in PRELOADED:
         with suppress(ImportError):  # tokenizers may be missing
             import_module(module)
     gc.collect()
     gc.freeze()  # keeps memory that forks share from being written to
+    gc.enable()
     process = TrialProcess(max(1, min(2, len(os.sched_getaffinity(0)))))
     try:
         process.run()
