@@ -77,7 +77,7 @@ class Prediction:
     @cached_property
     def target(self) -> Target:
         """The target with the position, or the path, that it has in every sample."""
-        return replace(resolved(self.asked.target, self.scores.selection), output=self.asked.output)
+        return resolved(self.asked.target, self.scores.selection, self.asked.output)
 
     @property
     def quantity(self) -> str:

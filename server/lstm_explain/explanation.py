@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -184,7 +184,7 @@ def explanation_of(
         _in_output_dtype(answer.captured, single=single) if answer.captured else {},
         answer.ledger,
         method,
-        replace(resolved(target, selection), output=output),
+        resolved(target, selection, output),
         answer.standard_error,
         answer.quantity,
         judge(method, answer),

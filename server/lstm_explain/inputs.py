@@ -39,7 +39,7 @@ def with_ids(inputs: Inputs | Any, tokenizers: Mapping[str, Tokenizer]) -> tuple
     """Returns the inputs with the ids of texts in their place, and the tokens of these texts by input. Raises
     InputError.
     """
-    if not isinstance(inputs, Mapping):
+    if type(inputs) is not dict and not isinstance(inputs, Mapping):
         problem = f"inputs is of type {type(inputs).__name__}, expected a dict from the name of an input to its array"
         raise InputError(problem, field="inputs")
     arrays: dict[str, Any] = dict(inputs)

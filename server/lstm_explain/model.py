@@ -211,7 +211,7 @@ class Model:
         grouping = self._grouping(groups, inputs, checked, tokens)
         if grouping:
             method = method.over_groups()
-        chosen = as_through(through)
+        chosen = () if through is NOWHERE else as_through(through)
         special = capture or target.measure or grouping or chosen
         route = None if special else self._routes.find(method, target)
         if route is None:
@@ -295,6 +295,8 @@ class Model:
         self, groups: Groups | Grouping | None, inputs: Inputs, checked: Arrays, tokens: Mapping[str, Array]
     ) -> Grouping:
         """Returns the groups of every input; none where the caller asks for none. inputs: as given."""
+        if groups is None:
+            return NO_GROUPS
         if not isinstance(groups, Groups):
             found = groups or NO_GROUPS
             if not isinstance(found, Mapping) or not all(isinstance(one, InputGroups) for one in found.values()):

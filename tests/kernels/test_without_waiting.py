@@ -7,15 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numba as nb
 import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.kernels import cache_folder
+from lstm_explain.kernels import cache_folder, compilation
 from lstm_explain.kernels.compilation import NotCompiled
 from lstm_explain.methods import METHODS
 from lstm_explain.operators import gru_cell, lstm_cell, rnn_cell
@@ -26,6 +28,11 @@ from tests.compiled.test_compiled_cells import CELLS, GRID, rules_of
 from tests.engine_checks import check_textbook, label, method
 from tests.reference.textbook import Relative, Rules, one_hot
 from tests.serving.running import Running, serving
+
+
+def _total(values: Any, power: int) -> Any:
+    return (values**power).sum()
+
 
 PACKAGE = Path(cache_folder.__file__).parent.parent
 CLOSE = 1e-4  # of the largest entry
@@ -173,6 +180,23 @@ with event.install_recorder("numba:compile") as compilations:
     assert half(3.0) == 1.5 and not missing
 assert not compilations.buffer, compilations.buffer
 """
+
+
+def test_a_call_without_compiled_code_rarely_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find out the types of arguments takes longer than many an answer in NumPy. One of the declared types may never
+    be asked for.
+    """
+    monkeypatch.setenv("LSTM_EXPLAIN_KERNELS", "never")
+    kernel, asked = nb.njit(_total), list[Any]()
+    signatures = [nb.float64(kind[:], nb.int64) for kind in (nb.float32, nb.float64)]
+    waiting = compilation._WithoutWaiting(kernel, signatures, _total)
+    type_of = kernel.typeof_pyval
+    monkeypatch.setattr(kernel, "typeof_pyval", lambda value: asked.append(value) or type_of(value))
+    waiting.look()
+    time.sleep(2 * compilation.SECONDS_BETWEEN_LOOKS)
+    for _ in range(50):
+        assert waiting(np.ones(3, np.float32), 2) is _total
+    assert 0 < len(asked) <= 4
 
 
 def test_other_processes_compile_what_is_called(tmp_path: Path) -> None:

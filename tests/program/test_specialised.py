@@ -14,7 +14,12 @@ import numpy.typing as npt
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.program.steps.linear import Dense
+from lstm_explain.program.steps.recurrent import RecurrentBackward
+from lstm_explain.program.steps.routing import View
 from tests import zoo
+from tests.builders import recurrent_model
+from tests.engine_checks import batch_axis
 
 METHODS: list[lx.Method] = [lx.Gradient(), lx.GradientTimesInput(), lx.LRP(), lx.LRP("half"), lx.LRP("abs")]
 ALWAYS = {
@@ -75,6 +80,25 @@ def test_every_answer_is_the_general_programs_bit_by_bit(name: str, whole: bool)
         assert again.warnings == once.warnings
     assert not general.engine.known.count()
     assert model.engine.known.count() > before or name not in ALWAYS
+
+
+@pytest.mark.parametrize("how", [lx.LRP(), lx.LRP(epsilon=0.01)], ids=str)
+@pytest.mark.parametrize("output", ["Y", "Y_h"])
+def test_a_batch_takes_the_short_way_too(output: Any, how: lx.Method) -> None:
+    """The dense layer is one product, views are moves of elements, and the ledger of a sample is what it is alone."""
+    built = recurrent_model(np.random.default_rng(4), D=3, H=5, head="last" if output == "Y" else "Y_h")
+    model, feeds = lx.load(built.model), built.feeds(np.random.default_rng(5), T=6, B=4)
+    answers = [model.explain(feeds, how, lx.Target(index=1)) for _ in range(3)]
+    (known,) = model.engine.known.specialised.values()
+    assert known is not None
+    assert all(isinstance(step, Dense | View | RecurrentBackward) for step in known.steps)
+    for sample in range(4):
+        alone = model.explain(
+            {n: a.take([sample], batch_axis(built, n)) for n, a in feeds.items()}, how, lx.Target(index=1)
+        )
+        for answer in answers:
+            for node, amounts in alone.ledger.by_node.items():
+                assert amounts[0] == answer.ledger.by_node[node][sample]
 
 
 def test_invalid_input_is_refused_by_a_specialised_program() -> None:

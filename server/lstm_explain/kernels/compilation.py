@@ -124,7 +124,7 @@ class _WithoutWaiting:
         if found is not None:
             return found
         if not self._kernel.overloads:  # to find out the types of arguments takes longer than most answers in NumPy
-            self._all_missing_until = min(self._looked.values())
+            self._all_missing_until = self._looked[types]
         return self._without()
 
     def look(self) -> None:

@@ -59,13 +59,13 @@ def settling(z: Any, epsilon: float, terms: Any, beta: float, divisor: Any, shar
     share[:] = np.where(divides, signed / safe, 1)
 
 
-def settle_all(r: Any, z: Any, bias: Any, epsilon: float, terms: Any, beta: float, density: Any, lost: Any) -> None:
+def settle_rows(r: Any, z: Any, bias: Any, epsilon: float, terms: Any, beta: float, density: Any, lost: Any) -> None:
     kept = np.empty_like(density)
     settle(r, z, epsilon, terms, beta, density, kept)
-    lost[0] += kept.sum(dtype=np.float64)
+    lost += kept.sum(axis=1, dtype=np.float64)
     if bias.size:
-        shares = density.reshape(-1, bias.size)
-        lost[0] += np.where(shares != 0, shares * bias, 0).sum(dtype=np.float64)
+        shares = density.reshape(len(r), -1, bias.size)
+        lost += np.where(shares != 0, shares * bias, 0).sum(axis=(1, 2), dtype=np.float64)
 
 
 def rows_times(rows: Any, weights: Any, out: Any) -> None:
@@ -78,10 +78,14 @@ def rows_times(rows: Any, weights: Any, out: Any) -> None:
 def dense_back(
     r: Any, z: Any, bias: Any, epsilon: float, terms: Any, beta: float, weights: Any, x: Any, out: Any, lost: Any
 ) -> None:
-    density = np.empty((1, r.size), out.dtype)
-    settle_all(r, z, bias, epsilon, terms, beta, density[0], lost)
-    rows_times(density, weights, out.reshape(1, out.size))
+    density = np.empty_like(r)
+    settle_rows(r, z, bias, epsilon, terms, beta, density, lost)
+    rows_times(density, weights, out)
     out[:] = np.where(out == 0, 0, out * x)
+
+
+def within(figures: Any, limit: float, values: Any) -> bool:
+    return bool((np.abs(figures) <= limit * np.abs(values)).all())
 
 
 def address(values: Any) -> int:

@@ -131,37 +131,41 @@ def settling(z, epsilon, terms, beta, divisor, share):
         share[j] = signed / safe if divides else one
 
 
+def _settling(kind: nb.types.Type) -> tuple[nb.types.Type, ...]:
+    """The types of r, z, bias, epsilon, terms and beta, for one row a sample."""
+    rows = _read(kind, 2)
+    return rows, rows, _read(kind, 1), nb.float64, rows, nb.float64
+
+
 @declared(
-    [
-        nb.void(*(_read(kind, 1),) * 3, nb.float64, _read(kind, 1), nb.float64, kind[::1], nb.float64[::1])
-        for kind in _KINDS
-    ],
-    numpy_reductions.settle_all,
+    [nb.void(*_settling(kind), kind[:, ::1], nb.float64[::1]) for kind in _KINDS],
+    numpy_reductions.settle_rows,
     **FINITE,
 )
-def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
-    """Does the same as `settle`; lost [1] += what bias and stabiliser absorb. bias: has the shape of the last axes of
-    r, or length 0 for no bias.
+def settle_rows(r, z, bias, epsilon, terms, beta, density, lost):
+    """Does the same as `settle` for one row a sample, all [B, N]; lost [B] += what bias and stabiliser absorb. terms
+    [B, N] or [0, N]. bias: of the shape of the last axes of a row, or of length 0.
     """
     zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
-    relative, share_of_gap = terms.size > 0, r.dtype.type(beta)
-    part, at = 0.0, 0
-    for j in range(r.size):
-        over = terms[j] - abs(z[j]) if relative else zero
-        added = eps + share_of_gap * over if over > zero else eps  # under a mask, infinity - infinity is NaN
-        signed = added if z[j] >= zero else -added
-        safe = z[j] + signed
-        divides = safe != zero and abs(safe) != most
-        share = r[j] / safe if divides else zero
-        density[j] = share
-        if not divides:
-            part += r[j]
-        elif share != zero:
-            part += signed * share  # separately, rounded as for a batch
-            if bias.size:
-                part += bias[at] * share
-        at = at + 1 if at + 1 < bias.size else 0
-    lost[0] += part
+    relative, share_of_gap = terms.shape[0] > 0, r.dtype.type(beta)
+    for b in range(r.shape[0]):
+        part, at = 0.0, 0
+        for j in range(r.shape[1]):
+            over = terms[b, j] - abs(z[b, j]) if relative else zero
+            added = eps + share_of_gap * over if over > zero else eps  # under a mask, infinity - infinity is NaN
+            signed = added if z[b, j] >= zero else -added
+            safe = z[b, j] + signed
+            divides = safe != zero and abs(safe) != most
+            share = r[b, j] / safe if divides else zero
+            density[b, j] = share
+            if not divides:
+                part += r[b, j]
+            elif share != zero:
+                part += signed * share
+                if bias.size:
+                    part += bias[at] * share
+            at = at + 1 if at + 1 < bias.size else 0
+        lost[b] += part
 
 
 @declared(
@@ -180,33 +184,32 @@ def rows_times(rows, weights, out):
 
 
 @declared(
-    [
-        nb.void(
-            *(_read(kind, 1),) * 3,
-            nb.float64,
-            _read(kind, 1),
-            nb.float64,
-            _read(kind, 2),
-            _read(kind, 1),
-            kind[::1],
-            nb.float64[::1],
-        )
-        for kind in _KINDS
-    ],
+    [nb.void(*_settling(kind), _read(kind, 2), _read(kind, 2), kind[:, ::1], nb.float64[::1]) for kind in _KINDS],
     numpy_reductions.dense_back,
     **{**FINITE, "_nrt": True},
 )
 def dense_back(r, z, bias, epsilon, terms, beta, weights, x, out, lost):
-    """Computes the relevance `out` [M] of a dense layer's inputs x [M] from the relevance r of its outputs z [N].
-    weights [N, M].
+    """Computes the relevance `out` [B, M] of a dense layer's inputs x [B, M] from the relevance r of its outputs z
+    [B, N]. weights [N, M].
 
-    Does the same as `settle_all`, then multiplies by the weights and the inputs. A density of zero contributes nothing.
+    Does the same as `settle_rows`, then multiplies by the weights and the inputs. A density of zero contributes
+    nothing.
     """
-    density, zero = np.empty((1, r.size), out.dtype), out.dtype.type(0)
-    settle_all(r, z, bias, epsilon, terms, beta, density[0], lost)
-    rows_times(density, weights, out.reshape((1, out.size)))
-    for j in range(out.size):
-        out[j] = zero if out[j] == zero else out[j] * x[j]
+    density, zero = np.empty(r.shape, out.dtype), out.dtype.type(0)
+    settle_rows(r, z, bias, epsilon, terms, beta, density, lost)
+    rows_times(density, weights, out)
+    for b in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[b, j] = zero if out[b, j] == zero else out[b, j] * x[b, j]
+
+
+@declared([nb.boolean(_read(nb.float64, 1), nb.float64, _read(nb.float64, 1))], numpy_reductions.within, **FINITE)
+def within(figures, limit, values):
+    """Whether |figures| <= limit * |values| [N] everywhere; not so where one is NaN."""
+    found = True
+    for j in range(figures.size):
+        found &= abs(figures[j]) <= limit * abs(values[j])
+    return found
 
 
 @declared([nb.intp(_read(kind, 1)) for kind in _KINDS], numpy_reductions.address, **FINITE)

@@ -68,19 +68,24 @@ def settled(r: Array, z: Array, stabiliser: At) -> tuple[Array, Array]:
     return density, xp.where(divides, signed * density, r)
 
 
-def settle_all(r: Array, z: Array, bias: Array | None, stabiliser: At) -> tuple[Array, Array] | None:
-    """Do the same as `settle`, but return the total [1] that bias and stabiliser absorb.
+def settle_rows(r: Array, z: Array, bias: Array | None, stabiliser: At, batch: int) -> tuple[Array, Array] | None:
+    """Do the same as `settle`, but return the totals [batch] that bias and stabiliser absorb. The samples lie along the
+    first axis, unless there is only one.
 
-    Returns None where the bias does not have the shape of the last axes.
+    Returns None where the bias does not have the shape of the last axes of a sample.
     """
     if bias is None:
         bias = np.zeros(0, r.dtype)
-    elif bias.shape != r.shape[r.ndim - bias.ndim :]:
+    elif bias.shape != r.shape[r.ndim - bias.ndim :] or (batch > 1 and bias.ndim == r.ndim):
         return None
-    density, kept = np.empty(r.size, r.dtype), np.zeros(1)
-    reductions.settle_all(
-        r.ravel(), in_dtype(z, r.dtype).ravel(), in_dtype(bias, r.dtype).ravel(), stabiliser.epsilon,
-        stabiliser.terms(r.dtype), stabiliser.beta, density, kept,
+    if not r.size:
+        return None
+    rows = (batch, r.size // batch)
+    density, kept = np.empty(rows, r.dtype), np.zeros(batch)
+    terms = stabiliser.terms(r.dtype).reshape(-1, rows[1])
+    reductions.settle_rows(
+        r.ravel().reshape(rows), in_dtype(z, r.dtype).ravel().reshape(rows), in_dtype(bias, r.dtype).ravel(),
+        stabiliser.epsilon, terms, stabiliser.beta, density, kept,
     )  # fmt: skip
     return density.reshape(r.shape), kept
 

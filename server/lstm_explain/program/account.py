@@ -94,6 +94,14 @@ def add_per_sample(amounts: Array, layout: BatchLayout | None, total: Array) -> 
         reductions.add_per_sample(_by_sample(amounts, layout, len(total)), total)
 
 
+def add_with_largest(amounts: Array, layout: BatchLayout | None, total: Array) -> Array:
+    """Does both of the above for one array: adds to `total`, and returns the largest magnitudes."""
+    rows, found = _by_sample(amounts, layout, len(total)), np.zeros(len(total))
+    reductions.add_per_sample(rows, total)
+    reductions.largest_per_sample(rows, found)
+    return found
+
+
 def rows_of(shape: Sequence[int], layout: BatchLayout | None, batch: int) -> tuple[int, int, int]:
     """Returns the shape [before, batch, after] in which an array of `shape` has its samples on an axis of their own.
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lstm_explain.cancellation import may_take_long
 from lstm_explain.errors import Error
 from lstm_explain.graph.float64 import to_float64
+from lstm_explain.kernels.reductions import within
 from lstm_explain.methods import Method
 from lstm_explain.operators import BatchLayout
 from lstm_explain.program.attribution import Attribution, Rows, put, take_samples, with_samples
@@ -91,7 +92,7 @@ class Precision:
         each = bytes_of([answer.values, answer.tapes]) // selection.batch
         outputs = {name: answer.values[name] for name in self.engine.graph.outputs}
         answer = replace(answer, values=outputs, tapes={})  # float64 reuses the memory of the float32 pass
-        target = resolved(target, selection)
+        target = resolved(target, selection, target.output)
         axes = batch_axes(self.axes, inputs, selection.batch)
         most, mended = max(1, MOST_BYTES // (TIMES * max(each, 1))), answer
         if (
@@ -138,10 +139,8 @@ class Precision:
 
 def wanting(method: Method, answer: Attribution) -> Rows:
     """Does the same as `Precision.wanting`, for a method with rules and a model in float32."""
-    if len(answer.explained) == 1:  # a call of NumPy costs more than the arithmetic on one number
-        residual, value = float(answer.ledger.residual[0]), float(answer.explained[0])
-        if abs(residual) <= WORST_RESIDUAL * abs(value):
-            return NOBODY
+    if within(answer.ledger.residual, WORST_RESIDUAL, answer.explained):  # the usual case
+        return NOBODY
     left, explained = np.abs(answer.ledger.residual), np.abs(answer.explained)
     mendable = (WORST_RESIDUAL * explained < left) & (left <= BEYOND_DOUBLE * explained)
     if method.needs_float64:  # the backward pass was in float64 already and would cancel again

@@ -15,7 +15,7 @@ from lstm_explain.kernels import reductions
 from lstm_explain.ledger import Ledger
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.operators.formulas import in_dtype
-from lstm_explain.program.account import RelevanceAccount, add_per_sample, largest_per_sample, per_sample
+from lstm_explain.program.account import RelevanceAccount, add_with_largest, per_sample
 from lstm_explain.program.attribution import Attribution, joined
 from lstm_explain.program.inner_relevance import inner_relevance
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
@@ -152,8 +152,7 @@ def _answer(
             peaks[name] = (reductions.largest(flat),)
             total += reductions.total(flat)
         else:
-            peaks[name] = largest_per_sample(array, layout, back.batch)
-            add_per_sample(array, layout, totals)
+            peaks[name] = add_with_largest(array, layout, totals)
     captured: dict[str, Array] = {}
     for name in program.capture:
         captured[name], layouts[name] = _captured(program, back, name)

@@ -76,7 +76,7 @@ def select_samples(task: ExplainTask, method: Method, scores: Scores, rows: Rows
     """Returns the same question about these samples only. Inputs that all samples share stay whole."""
     at = np.asarray(rows)
     target, selection = task.target, scores.selection
-    fixed = resolved(target, selection)
+    fixed = resolved(target, selection, target.output)
     axes = {name: batch_axis(task, name, scores.batch) for name in task.inputs}
     inputs = take_samples(task.inputs, axes, at)
     if isinstance(method, BaselineMethod) and not (method.baseline is None or isinstance(method.baseline, Background)):

@@ -11,9 +11,10 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import reductions
 from lstm_explain.methods import LRP
-from lstm_explain.operators import Kind, NodeContext
+from lstm_explain.operators import BatchLayout, Kind, NodeContext
 from lstm_explain.operators.array_api import is_numpy
-from lstm_explain.operators.formulas import At, in_dtype, settle, settle_all, times
+from lstm_explain.operators.formulas import At, in_dtype, settle, settle_rows, times
+from lstm_explain.program.account import OWN_AXIS
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.constant_parts import constant_value
 from lstm_explain.program.magnitudes import magnitude_value
@@ -87,9 +88,9 @@ class Neuron(DensityStep):
         """Returns the density at the sum, and the amount to distribute over its units."""
         density, amount, bias = message.density, message.amount, self.backward_node.op.bias(context)
         if message.relevance is not None:
-            alone = back.batch == 1 and is_numpy(message.relevance)
-            if alone and density is None and amount is None and not self.bias_factor:
-                settled = settle_all(message.relevance, back.value(self.out), bias, self.at(back))
+            in_rows = is_numpy(message.relevance) and (back.batch == 1 or message.layout == OWN_AXIS)
+            if in_rows and density is None and amount is None and not self.bias_factor:
+                settled = settle_rows(message.relevance, back.value(self.out), bias, self.at(back), back.batch)
                 if settled is not None:
                     back.account.keep(self.name, settled[1])
                     return settled[0], None
@@ -118,70 +119,84 @@ class Neuron(DensityStep):
             return self
         message = back.messages[self.out]
         only_relevance = message.density is None and message.amount is None and not self.bias_factor
-        if back.batch == 1 and only_relevance and self.backward_node.kind is Kind.MAP and len(self.live) == 1:
-            return _dense(step, message.some(), step.fixed) or step
+        if only_relevance and self.backward_node.kind is Kind.MAP and len(self.live) == 1:
+            return _dense(step, message, step.fixed, back.batch) or step
         return step
 
 
 class Dense(BackwardStep):
-    """`Neuron` for a small linear map and one sample, as one matrix.
+    """`Neuron` for a small linear map, as one matrix that is the same for every sample.
 
-    target, shape: the value that receives the relevance of the input, and its shape.
+    target, shape, layout: the value that receives the relevance of the input, its shape and where its samples lie.
     """
 
-    def __init__(self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...], layout: BatchLayout | None
+    ) -> None:
         super().__init__(neuron.backward_node)
-        self.out, self.weights, self.bias, self.shape = neuron.out, weights, bias, shape
+        self.out, self.weights, self.bias, self.shape, self.layout_there = neuron.out, weights, bias, shape, layout
         self.epsilon, self.beta = neuron.absolute.epsilon, neuron.beta
-        self.magnitude, self.no_terms = neuron.magnitude, neuron.absolute.terms(weights.dtype)
+        self.magnitude, self.no_terms = neuron.magnitude, np.zeros((0, len(weights)), weights.dtype)
         ((_, self.source),) = self.live
         self.target = self.source
 
-    def into(self, target: str, shape: tuple[int, ...]) -> Dense:
+    def into(self, target: str, shape: tuple[int, ...], layout: BatchLayout | None) -> Dense:
         """Returns the step with the input's relevance in another shape, for the value that the input is a view of."""
         step = copy.copy(self)
-        step.target, step.shape = target, shape
+        step.target, step.shape, step.layout_there = target, shape, layout
         return step
 
     def __call__(self, back: BackwardPass) -> None:
         r = back.messages[self.out].relevance
         assert r is not None
-        z, x = back.value(self.out), back.value(self.source)
-        terms = back.value(self.magnitude).ravel() if self.beta else self.no_terms
-        kept, given = np.zeros(1), np.empty(self.shape, back.dtype)
+        batch, (outputs, inputs) = back.batch, self.weights.shape
+        z, x, kept = back.value(self.out), back.value(self.source), np.zeros(batch)
+        terms = back.value(self.magnitude).ravel().reshape(batch, outputs) if self.beta else self.no_terms
+        given = np.empty((batch, inputs), back.dtype)
         reductions.dense_back(
-            r.ravel(),
-            z.ravel(),
+            r.ravel().reshape(batch, outputs),
+            z.ravel().reshape(batch, outputs),
             self.bias,
             self.epsilon,
             terms,
             self.beta,
             self.weights,
-            x.ravel(),
-            given.ravel(),
+            x.ravel().reshape(batch, inputs),
+            given,
             kept,
         )
         back.account.keep(self.name, kept)
-        back.send(self.target, None, given)
+        back.send(self.target, self.layout_there, given.reshape(self.shape))
 
 
-def _dense(neuron: Neuron, r: Array, context: NodeContext) -> Dense | None:
-    """Returns None where the map is large, or where it rounds differently than the product with its matrix."""
-    (slot, _), vjp, bias = neuron.live[0], neuron.backward_node.op.vjp, neuron.backward_node.op.bias(context)
-    size, there = r.size, context.shape(slot)
-    if not 0 < size * math.prod(there) <= MOST_WEIGHTS or size > MOST_ROWS:
+def _dense(neuron: Neuron, message: Message, context: NodeContext, batch: int) -> Dense | None:
+    """Returns None where the map is large, where samples do not lie along the first axis, or where it rounds
+    differently than the product with its matrix.
+    """
+    (slot, _), vjp, op = neuron.live[0], neuron.backward_node.op.vjp, neuron.backward_node.op
+    r, there, bias, layout = message.some(), context.shape(slot), op.bias(context), None
+    if batch > 1:
+        assert message.layout is not None
+        layout = op.layout(context, slot, message.layout, r.shape, there, batch)
+        if message.layout != OWN_AXIS or layout != OWN_AXIS:
+            return None
+    outputs, inputs = r.size // batch, math.prod(there) // batch
+    if not 0 < outputs * inputs <= MOST_WEIGHTS or outputs > MOST_ROWS:
         return None
-    if bias is not None and bias.shape != r.shape[r.ndim - bias.ndim :]:
+    if bias is not None and (bias.shape != r.shape[r.ndim - bias.ndim :] or (batch > 1 and bias.ndim == r.ndim)):
         return None
     assert vjp is not None
-    dtype = r.dtype
-    weights = np.array([vjp(context, slot, one.reshape(r.shape)).ravel() for one in np.eye(size, dtype=dtype)])
-    for probe in np.random.default_rng(0).standard_normal((PROBES, 1, size)).astype(dtype):
-        product = np.empty((1, weights.shape[1]), dtype)
+    dtype, one = r.dtype, np.zeros((batch, outputs), r.dtype)
+    weights = np.empty((outputs, inputs), dtype)
+    for output in range(outputs):
+        one[0] = np.arange(outputs) == output
+        weights[output] = vjp(context, slot, one.reshape(r.shape)).ravel()[:inputs]
+    for probe in np.random.default_rng(0).standard_normal((PROBES, batch, outputs)).astype(dtype):
+        product = np.empty((batch, inputs), dtype)
         reductions.rows_times(probe, weights, product)
         if not np.array_equal(product.ravel(), vjp(context, slot, probe.reshape(r.shape)).ravel()):
             return None
-    return Dense(neuron, weights, np.zeros(0, dtype) if bias is None else in_dtype(bias, dtype).ravel(), there)
+    return Dense(neuron, weights, np.zeros(0, dtype) if bias is None else in_dtype(bias, dtype).ravel(), there, layout)
 
 
 class Scale(DensityStep):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.operators import Kind, NodeContext
+from lstm_explain.operators import BatchLayout, Kind, NodeContext
 from lstm_explain.operators.formulas import times
 from lstm_explain.program.passes import CHANNELS, BackwardPass, Message
 from lstm_explain.program.reachability import BackwardNode
@@ -124,7 +124,7 @@ class View(BackwardStep):
     """Moves element i of the message at `source` to places[i] of `target`, which has this shape; all other elements
     receive nothing.
 
-    density: whether the message is a density rather than relevance. For one sample.
+    density: whether the message is a density rather than relevance. layout: where the samples lie at `target`.
     """
 
     def __init__(
@@ -134,11 +134,13 @@ class View(BackwardStep):
         target: str,
         places: Array,
         shape: tuple[int, ...],
+        layout: BatchLayout | None,
         *,
         density: bool,
     ) -> None:
         super().__init__(backward_node)
         self.source, self.target, self.places, self.shape, self.density = source, target, places, shape, density
+        self.layout_there = layout
         first, self.size = int(places[0]), math.prod(shape)
         in_a_row = np.array_equal(places, np.arange(first, first + len(places)))
         self.where = slice(first, first + len(places)) if in_a_row else places
@@ -155,26 +157,22 @@ class View(BackwardStep):
             whole[self.where] = came.ravel()
             moved = whole.reshape(self.shape)
         if self.density:
-            back.send(self.target, None, None, moved)
+            back.send(self.target, self.layout_there, None, moved)
         else:
-            back.send(self.target, None, moved)
+            back.send(self.target, self.layout_there, moved)
 
     def then(self, view: View) -> View:
         """Returns the combined step, where this step alone feeds the other."""
         places = view.places[self.places]
-        return View(view.backward_node, self.source, view.target, places, view.shape, density=self.density)
+        return View(
+            view.backward_node, self.source, view.target, places, view.shape, view.layout_there, density=self.density
+        )
 
 
 def _view(step: Routing | ChainRule, back: BackwardPass) -> View | None:
     """Returns the step as a list of positions; None where the array is large, or where elements are added up."""
     message = back.messages.get(step.carrying[0])
-    if (
-        back.batch > 1
-        or message is None
-        or len(step.live) != 1
-        or len(step.carrying) != 1
-        or step.backward_node.absorbs
-    ):
+    if message is None or len(step.live) != 1 or len(step.carrying) != 1 or step.backward_node.absorbs:
         return None
     if (message.relevance is None) == (message.density is None) or message.amount is not None:
         return None
@@ -186,7 +184,8 @@ def _view(step: Routing | ChainRule, back: BackwardPass) -> View | None:
     found = _places(step.backward_node, context, slot, shape)
     if found is None:
         return None
-    return View(step.backward_node, step.carrying[0], name, *found, density=message.density is not None)
+    layout = step.layout(back, slot, message, found[1])
+    return View(step.backward_node, step.carrying[0], name, *found, layout, density=message.density is not None)
 
 
 def _places(
@@ -220,7 +219,7 @@ def merged(steps: Sequence[BackwardStep]) -> list[BackwardStep]:
                 together[-1] = last.then(step)
                 continue
             if isinstance(last, Dense) and last.target == step.source and step.is_reshape and not step.density:
-                together[-1] = last.into(step.target, step.shape)
+                together[-1] = last.into(step.target, step.shape, step.layout_there)
                 continue
         together.append(step)
     return together
