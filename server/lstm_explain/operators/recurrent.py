@@ -293,10 +293,11 @@ class Recurrent(ABC):
         """
         lost = np.zeros(len(lens.steps), self.dtype)
         if y is not None:
+            y = np.ascontiguousarray(y)  # NumPy adds in another order where the layout differs
             lost += np.where(lens.over(len(y)), y.sum(axis=(1, 3)), 0).sum(axis=0)
         for end in ends:
             if end is not None:
-                lost += np.where(lens.steps == 0, end.sum(axis=(0, 2)), 0)
+                lost += np.where(lens.steps == 0, np.ascontiguousarray(end).sum(axis=(0, 2)), 0)
         return lost
 
 
