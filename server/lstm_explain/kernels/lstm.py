@@ -115,18 +115,21 @@ def forward(
 
 @nb.njit(**HERE)
 def _signals(row, i, t, b, of_rows, product, bias, c, pre, old, new, hidden, latest):
-    """One step of the plain cell, for "signal takes all"."""
+    """One step of the plain cell, for "signal takes all". A loop for each function: the constants of all of them at
+    once would not fit into the registers, and would be loaded again for every vector.
+    """
     H, one = hidden.shape[2], hidden.dtype.type(1)
+    for j in range(3 * H):
+        of_rows[row, j] = one + exp(-(of_rows[row, j] + product[i, j] + bias[j]))
     for j in range(H):
         z = of_rows[row, 3 * H + j] + product[i, 3 * H + j] + bias[3 * H + j]
-        z_i = of_rows[row, j] + product[i, j] + bias[j]
-        z_o = of_rows[row, H + j] + product[i, H + j] + bias[H + j]
-        z_f = of_rows[row, 2 * H + j] + product[i, 2 * H + j] + bias[2 * H + j]
-        added = tanh(z) / (one + exp(-z_i))
-        carried = c[b, j] / (one + exp(-z_f))
-        cell = added + carried
-        out = tanh(cell) / (one + exp(-z_o))
         pre[t, b, j] = z
+        of_rows[row, 3 * H + j] = tanh(z)
+    for j in range(H):
+        added = of_rows[row, 3 * H + j] / of_rows[row, j]
+        carried = c[b, j] / of_rows[row, 2 * H + j]
+        cell = added + carried
+        out = tanh(cell) / of_rows[row, H + j]
         old[t, b, j] = carried
         new[t, b, j] = added
         c[b, j] = cell

@@ -34,12 +34,15 @@ def _types(kind: nb.types.Type) -> Any:
 @declared([_types(nb.float32), _types(nb.float64)], _in_numpy, **STEP)
 def next_states(count, z, c, h):
     """Overwrites the first `count` rows of c and h [n, H] with the states of the plain cell that follow. z [n, 4H]: the
-    pre-activations, in ONNX's order.
+    pre-activations, in ONNX's order, which it overwrites too. A loop for each function: see lstm.py.
     """
     H, one = h.shape[1], h.dtype.type(1)
     for g in range(count):
+        for j in range(3 * H):
+            z[g, j] = one + exp(-z[g, j])
         for j in range(H):
-            added = tanh(z[g, 3 * H + j]) / (one + exp(-z[g, j]))
-            cell = added + c[g, j] / (one + exp(-z[g, 2 * H + j]))
+            z[g, 3 * H + j] = tanh(z[g, 3 * H + j])
+        for j in range(H):
+            cell = z[g, 3 * H + j] / z[g, j] + c[g, j] / z[g, 2 * H + j]
             c[g, j] = cell
-            h[g, j] = tanh(cell) / (one + exp(-z[g, H + j]))
+            h[g, j] = tanh(cell) / z[g, H + j]

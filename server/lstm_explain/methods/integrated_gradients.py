@@ -114,8 +114,9 @@ class IntegratedGradients(MeanGradient, BaselineMethod):
         accepted = np.zeros(scores.batch, np.bool_)
         kept = {name: np.zeros(array.shape) for name, array in difference.items()}
         for number, steps in enumerate(self.rounds()):
-            edges = _even_edges(scores.batch, steps) if number == 0 else _edges(gradients, on_line, steps)
-            places, weights = quadrature(edges, steps)
+            places, weights = (
+                _even_rule(scores.batch, steps) if number == 0 else quadrature(_edges(gradients, on_line, steps), steps)
+            )
             mean = gradients.mean_gradient(functools.partial(_points, on_line, places), weights)
             parts = {name: difference[name] * gradient for name, gradient in mean.items()}
             found = np.abs(shares - gradients.total(gradients.by_input(parts)))
@@ -153,6 +154,17 @@ def quadrature(edges: Array, steps: int) -> tuple[Array, Array]:
 @functools.cache
 def _gauss_legendre(count: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(count)
+
+
+def _even_rule(batch: int, steps: int) -> tuple[Array, Array]:
+    """Returns points and weights, [steps, batch], between edges at equal distances. They are read-only."""
+    places, weights = _even_rule_of_one(steps)
+    return np.broadcast_to(places, (steps, batch)), np.broadcast_to(weights, (steps, batch))
+
+
+@functools.lru_cache(64)
+def _even_rule_of_one(steps: int) -> tuple[Array, Array]:
+    return quadrature(_even_edges(1, steps), steps)
 
 
 def _even_edges(batch: int, steps: int) -> Array:

@@ -90,8 +90,9 @@ def walked_back(
 ) -> BackwardPass:
     """Returns the completed pass from a target, with all samples as one, without a batch axis. Raises SamplesMixed."""
     whole = selection if batch_axis is not None else replace(selection, batch=1)
-    back = _begun(program, done, whole, batch_axis)
-    program.backward(back)
+    with BACKWARD:
+        back = _begun(program, done, whole, batch_axis)
+        program.backward(back)
     return back
 
 

@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.kernels import buffer_pool
+from lstm_explain.kernels import buffer_pool, on_lines
 from lstm_explain.methods import Gradient
 from lstm_explain.methods.base import SingleBaseline
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.program.account import per_sample, rows_of
 from lstm_explain.program.axis_tracing import trace
 from lstm_explain.program.passes import ForwardPass, bytes_of
-from lstm_explain.program.propagation import explain_one, layouts_of
+from lstm_explain.program.propagation import layouts_of, walked_back
 from lstm_explain.runner.baselines import resolve_baselines
 from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.scores import Scores
-from lstm_explain.runner.stacking import chunks, copies_for, release_trial_memory, stack, tile, unstack
+from lstm_explain.runner.stacking import chunks, copies_for, release_trial_memory, stack, tile
 from lstm_explain.target import Selection
 
 Points = Callable[[str, range], Array]
@@ -158,10 +158,12 @@ class GradientPoints:
         return numbers[:, None, : self.rows[name][1], None]
 
     def on_line(self, name: str, start: Array, difference: Array, positions: Array) -> Array:
-        """start + position * difference for every one of `positions`, [n, batch], in the entry's type."""
-        moved = times(self.broadcast(name, positions), difference)
-        points = buffer_pool.maker(moved.shape, self.at[name].dtype)()
-        return np.add(moved, start, out=points, casting="same_kind")
+        """start + position * difference for every one of `positions`, [n, batch], at least in float32."""
+        kind = np.result_type(self.at[name].dtype, np.float32)
+        points = buffer_pool.maker((len(positions), *start.shape), kind)()
+        given = (start, difference, positions[:, : start.shape[1]])
+        on_lines.points(*(np.ascontiguousarray(a, np.float64) for a in given), points)
+        return points
 
     def score_at(self, on_line: Callable[[str, Array], Array], positions: Array) -> Array:
         """Returns the explained value at `positions`, with the same shape [n, batch]."""
@@ -179,9 +181,8 @@ class GradientPoints:
         for ids in chunks(len(weights), self._size(len(weights))):
             entries = {name: points(name, ids).astype(array.dtype, copy=False) for name, array in self.at.items()}
             for name, gradients in self._gradients(entries, len(ids)).items():
-                part, own = np.empty_like(total[name]), self.broadcast(name, weights[ids.start : ids.stop])
-                for weight, gradient in zip(own, gradients, strict=True):  # in the cache, and whatever the chunks
-                    total[name] += np.multiply(weight, gradient, out=part)
+                own = np.ascontiguousarray(weights[ids.start : ids.stop, : gradients.shape[2]])
+                on_lines.add_weighted(gradients, own, total[name])
         return total
 
     def _size(self, count: int) -> int:
@@ -198,15 +199,22 @@ class GradientPoints:
         return known[key]
 
     def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
-        """Returns gradients [copies, *rows] by entry."""
+        """Returns gradients [before, copies, batch, after] by entry."""
         weights, axis = self.scores.selection.weights, self.task.target.batch_axis
         if copies > 1:
             assert axis is not None
             weights = tile(weights, axis % weights.ndim, copies)
         done = self._pass(entries, copies)
         # Samples do not mix, so the gradient of their sum contains each one's own, and one backward pass suffices.
-        gradient = explain_one(self.program, done, Selection(weights, 1, None, None), None).relevance
-        return {name: unstack(gradient[name], copies, self.rows[name]) for name in entries}
+        back = walked_back(self.program, done, Selection(weights, 1, None, None))
+        return {name: self._apart(self.program.arrived(back, name), name, copies) for name in entries}
+
+    def _apart(self, gradient: Array | None, name: str, copies: int) -> Array:
+        """Returns the gradient at all copies with an axis for them."""
+        before, batch, after = self.rows[name]
+        if gradient is None:
+            return np.zeros((before, copies, batch, after), np.float32)
+        return np.ascontiguousarray(gradient).reshape(before, copies, batch, after)
 
     def _pass(self, entries: Mapping[str, Array], copies: int) -> ForwardPass:
         """entries: [copies, *rows]."""
@@ -238,10 +246,3 @@ class GradientPoints:
 
 
 MAX_SHAPES = 256
-
-
-def times(weights: Array, array: Array) -> Array:
-    """Returns the product in float64, in reused memory: these are the largest arrays here."""
-    return np.multiply(
-        weights, array, out=buffer_pool.maker(np.broadcast_shapes(weights.shape, array.shape), np.float64)()
-    )

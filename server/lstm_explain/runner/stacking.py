@@ -27,12 +27,6 @@ def stack(copies: Array, shape: Sequence[int], axis: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(copies, 0, 1).reshape(whole))
 
 
-def unstack(array: Array, copies: int, rows: tuple[int, int, int]) -> Array:
-    """Returns the inverse of `stack`: [copies, *rows]."""
-    before, batch, after = rows
-    return np.moveaxis(array.reshape(before, copies, batch, after), 1, 0)
-
-
 def tile(array: Array, axis: int, copies: int) -> Array:
     return array if copies == 1 else np.concatenate([array] * copies, axis=axis)
 
