@@ -81,7 +81,8 @@ def dense_back(
     density = np.empty_like(r)
     settle_rows(r, z, bias, epsilon, terms, beta, density, lost)
     rows_times(density, weights, out)
-    out[:] = np.where(out == 0, 0, out * x)
+    product = out * x
+    out[:] = np.where((out == 0) & np.isnan(product), 0, product)
 
 
 def within(figures: Any, limit: float, values: Any) -> bool:

@@ -200,7 +200,8 @@ def dense_back(r, z, bias, epsilon, terms, beta, weights, x, out, lost):
     rows_times(density, weights, out)
     for b in range(out.shape[0]):
         for j in range(out.shape[1]):
-            out[b, j] = zero if out[b, j] == zero else out[b, j] * x[b, j]
+            product = out[b, j] * x[b, j]
+            out[b, j] = product if product == product or out[b, j] != zero else zero  # zero times infinity is NaN
 
 
 @declared([nb.boolean(_read(nb.float64, 1), nb.float64, _read(nb.float64, 1))], numpy_reductions.within, **FINITE)
