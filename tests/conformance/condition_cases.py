@@ -67,7 +67,7 @@ def condition_cases() -> Iterator[Case]:
 
 
 def _targets(feeds: dict[str, Array], logits: Array) -> Case:
-    limit = float(f"{np.median(logits):.3g}")
+    limit = 0.25  # met by some; no value in the texts is so near zero that float32 rounds its last digit otherwise
     results = []
     for k, name in enumerate(models.CLASSES):
         reasons = ["" if y < limit else f'explained {y:.4g} of "{name}" is not below {limit:g}' for y in logits[:, k]]
