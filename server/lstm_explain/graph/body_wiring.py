@@ -115,7 +115,7 @@ def sources(node: Node, body: Graph) -> dict[str, str]:
     sequences that steps are taken from, and the initial states.
     """
     assert body.around is not None
-    started = () if node.op == "If" else wiring_of(node).carried
+    started = wiring_of(node).carried if node.op in ("Loop", "Scan") else ()  # of opset 8, Scan is another operator
     return {**body.around.names, **{state.entry: node.inputs[state.slot] for state in started}}
 
 
