@@ -132,7 +132,7 @@ def settling(z, epsilon, terms, beta, divisor, share):
 
 
 def _settling(kind: nb.types.Type) -> tuple[nb.types.Type, ...]:
-    """The types of r, z, bias, epsilon, terms and beta, for one row a sample."""
+    """The types of r, z, bias, epsilon, terms and beta, for one row per sample."""
     rows = _read(kind, 2)
     return rows, rows, _read(kind, 1), nb.float64, rows, nb.float64
 
@@ -143,7 +143,7 @@ def _settling(kind: nb.types.Type) -> tuple[nb.types.Type, ...]:
     **FINITE,
 )
 def settle_rows(r, z, bias, epsilon, terms, beta, density, lost):
-    """Does the same as `settle` for one row a sample, all [B, N]; lost [B] += what bias and stabiliser absorb. terms
+    """Does the same as `settle` for one row per sample, all [B, N]; lost [B] += what bias and stabiliser absorb. terms
     [B, N] or [0, N]. bias: of the shape of the last axes of a row, or of length 0.
     """
     zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
