@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points on lines, and weighted sums of the gradients there, each in one pass over the array with all points, where NumPy
-would need several and arrays for what is in between.
+"""Points on lines, and weighted sums of the gradients there, each in one pass over the array with all points, where
+NumPy would need several, and arrays for what is in between.
 
 Arrays of one point are rows [before, batch, after], see `account.rows_of`; positions and weights are [points, batch].
 """
