@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from types import CodeType, FrameType
@@ -20,20 +21,15 @@ from rich.table import Table
 import lstm_explain as lx
 from bench.in_process import Context, explain_handler
 from bench.models import Shape, inputs_of, model_of
-from lstm_explain.kernels import lstm, lstm_gradient, lstm_relevance
+from lstm_explain.kernels import lstm
 from lstm_explain.model import Model
+from lstm_explain.operators import lstm_cell
 from lstm_explain.serving.servicers.explanation import ExplanationServicer
 from lstm_explain.serving.wire import probe_request
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = str(Path(lx.__file__).parent)
 FORWARD, BACK = "forward", "back"
-KERNELS = (
-    (lstm, "forward", FORWARD),
-    (lstm_relevance, "relevance_all", BACK),
-    (lstm_relevance, "relevance_shared", BACK),
-    (lstm_gradient, "gradient", BACK),
-)
 SHAPE, STEPS, WORDS, REQUESTS = Shape(16, 64), 30, 18, 40
 PATIENCE = 5.0  # seconds, for a task to begin to wait for its thread
 METHODS: dict[str, lx.Method] = {"lrp all": lx.LRP(), "lrp half": lx.LRP("half"), "gradient": lx.Gradient()}
@@ -53,17 +49,16 @@ class StackRecorder:
     @contextmanager
     def recording(self) -> Iterator[Stacks]:
         self.stacks = {}
-        kept = [(module, name, getattr(module, name)) for module, name, _ in KERNELS]
-        for module, name, direction in KERNELS:
-            setattr(module, name, self._recorded(getattr(module, name), direction))
+        kept = lstm_cell.in_each
+        lstm_cell.in_each = self._recorded(kept)
         try:
             yield self.stacks
         finally:
-            for module, name, kernel in kept:
-                setattr(module, name, kernel)
+            lstm_cell.in_each = kept
 
-    def _recorded(self, kernel: Callable[..., Any], direction: str) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
+    def _recorded(self, in_each: Callable[..., None]) -> Callable[..., None]:
+        def run(calls: Sequence[partial[Any]], *arguments: Any) -> None:
+            direction = FORWARD if calls[0].func is lstm.forward else BACK
             frames = list(_outwards(sys._getframe(1)))
             if not any(code is self._entry for code in frames):
                 frames += _waiting(self._entry)
@@ -73,7 +68,7 @@ class StackRecorder:
                 if code.co_filename.startswith(PACKAGE)
             ]
             self.stacks[direction] = [f"{Path(c.co_filename).stem}.{c.co_qualname}" for c in reversed(inner)]
-            return kernel(*arguments)
+            in_each(calls, *arguments)
 
         return run
 

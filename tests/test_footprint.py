@@ -110,7 +110,7 @@ def test_the_estimate_covers_numpy_until_kernels_are_compiled(monkeypatch: pytes
     x, target = inputs_of(model, 8, 300), lx.Target(index=0)
     due = estimate(lx.load(MODELS["lstm"]()), x, method)
     with monkeypatch.context() as uncompiled:
-        uncompiled.setattr(lstm_cell, "in_threads", missing)
+        uncompiled.setattr(lstm_cell, "in_each", missing)
         uncompiled.setattr(footprint, "was_without", lambda since: True)
         uncompiled.setattr(footprint, "SECONDS_BETWEEN_MEASUREMENTS", 0.0)
         estimated = estimate(model, x, method)

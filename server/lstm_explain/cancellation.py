@@ -86,7 +86,7 @@ class CancelScope:
 
 
 _scope: ContextVar[CancelScope | None] = ContextVar("lstm_explain_cancel_scope", default=None)
-_NEVER = np.zeros(1, np.uint8)
+NEVER = np.zeros(1, np.uint8)
 active_scopes: dict[int, CancelScope] = {}  # by id, for the watchdog
 may_be_cancelled = threading.Event()  # Set it when a caller has gone, and the watchdog looks at once.
 
@@ -120,7 +120,7 @@ def checkpoint() -> None:
 def stop_flag() -> npt.NDArray[np.uint8]:
     """Returns the `stop` of the current scope, for a kernel; after the kernel, call `raise_if_stopped`."""
     scope = _scope.get()
-    return _NEVER if scope is None else scope.stop
+    return NEVER if scope is None else scope.stop
 
 
 def raise_if_stopped() -> None:

@@ -58,3 +58,11 @@ def in_threads(work: Callable[[*T], R], parts: Sequence[tuple[*T]]) -> list[R]:
     finally:
         wait(futures)  # They write to arrays of the caller.
     return [first, *(future.result() for future in futures)]
+
+
+def in_each(calls: Sequence[Callable[..., object]], *arguments: object) -> None:
+    """Calls all of these with the same arguments, as `in_threads` does."""
+    if len(calls) == 1:
+        calls[0](*arguments)
+    else:
+        in_threads(lambda call: call(*arguments), [(call,) for call in calls])

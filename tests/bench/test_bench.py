@@ -103,7 +103,7 @@ def test_timed_explanations_are_valid(method: str, batch: int) -> None:
         np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-4 * np.abs(e.explained).max())
 
 
-@pytest.mark.parametrize("place", [place for _, places in pieces.PIECES for place in places])
+@pytest.mark.parametrize("place", [place for _, *place, _ in pieces.PIECES])
 def test_every_piece_of_the_profile_is_measured(place: tuple[str, str]) -> None:
     pieces.place_of(*place)
 

@@ -35,7 +35,7 @@ from lstm_explain.kernels.time_steps import gather, is_set, on_tape, place, stat
 @nobody_waits
 @nb.njit(**LOOP)
 def forward(
-    x, W, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, codes, params, clip, z, gates, inner, hidden, stop
+    W, Rt_zr, Rt_h, bias, Rb_h, lens, order, reverse, before, codes, params, clip, x, h0, z, gates, inner, hidden, stop
 ):  # fmt: skip
     """Runs the recurrence. The products are computed in the type of `inner`.
 
@@ -111,7 +111,7 @@ def forward(
 @nobody_waits
 @nb.njit(**LOOP)
 def gradient(
-    z, gates, inner, hidden, h0, lens, order, reverse, before, codes, params, clip, R_zr, R_h, W, g_y, g_h, g_x, stop
+    lens, order, reverse, before, codes, params, clip, R_zr, R_h, W, z, gates, inner, hidden, h0, g_y, g_h, g_x, stop
 ):  # fmt: skip
     """g_y [T, B, H] or [0, 0, 0], g_h [B, H]: gradients arriving at the steps and at the last state, which becomes that
     of the initial state. R_zr, R_h, W: packed [2H, H], [H, H], [3H, D]. Fills g_x [T, B, D]. z may be empty where no

@@ -17,8 +17,8 @@ from lstm_explain.kernels.time_steps import on_tape, order_on_tape, place, state
 @nobody_waits
 @nb.njit(**{**LOOP, "fastmath": STEADY})
 def relevance(
-    rule, x, z, gates, inner, hidden, h0, lens, order, reverse, before, bias, Rb_h, R_zr, R_h, W, eps, delta, r_y, r_h,
-    r_x, lost, zr_W, zr_R, zr_bias, sums_W, sums_R, sums_bias, sums_Rb, beta, of_cell, of_product, ceiling,
+    lens, order, reverse, rule, before, bias, Rb_h, R_zr, R_h, W, eps, delta, zr_W, zr_R, zr_bias, sums_W, sums_R,
+    sums_bias, sums_Rb, beta, of_cell, ceiling, x, z, gates, inner, hidden, h0, r_y, r_h, r_x, lost,
 ):  # fmt: skip
     """LRP under every product rule.
 
@@ -29,7 +29,7 @@ def relevance(
 
     Only with the relative stabiliser, else None (eps counts): zr_W, zr_R, zr_bias, what `stabilisers.gaps` reads of
     both gates (None under rule 0); sums_W, sums_R, sums_bias, sums_Rb, what `stabilisers.gaps_of_candidate` reads;
-    beta, of_cell, of_product, those of these sums, of the state and of products; ceiling, see `stabilisers.limit`.
+    beta and of_cell, those of these sums and products, and of the state; ceiling, see `stabilisers.limit`.
     """
     B, H, number = order.size, hidden.shape[2], z.dtype
     total, along, width = lens[order[0]], r_y.shape[0] > 0, W.shape[1]
@@ -91,19 +91,19 @@ def relevance(
                 lost[b] += _to_candidate(
                     0, before, i, t, s - first, b, k, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps,
                     delta, r_h, direct, r_reset, density_u, m, given, of_bias, of_zr, of_n, of_inner, of_cell,
-                    of_product,
+                    beta,
                 )  # fmt: skip
             elif rule == 1:
                 lost[b] += _to_candidate(
                     1, before, i, t, s - first, b, k, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps,
                     delta, r_h, direct, r_reset, density_u, m, given, of_bias, of_zr, of_n, of_inner, of_cell,
-                    of_product,
+                    beta,
                 )  # fmt: skip
             else:
                 lost[b] += _to_candidate(
                     rule, before, i, t, s - first, b, k, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps,
                     delta, r_h, direct, r_reset, density_u, m, given, of_bias, of_zr, of_n, of_inner, of_cell,
-                    of_product,
+                    beta,
                 )  # fmt: skip
         if sums_W is not None:
             for i in range(running):
@@ -115,7 +115,7 @@ def relevance(
             t, k = place(s, b, lens, reverse), on_tape(b, hidden)
             lost[b] += _to_reset(
                 rule, before, i, t, s - first, k, row + i, x.shape[2], z, gates, inner, h_prev, bias, eps, delta,
-                through, direct, r_reset, m, given, of_bias, of_zr, of_product,
+                through, direct, r_reset, m, given, of_bias, of_zr, beta,
             )  # fmt: skip
             if rule != 0:
                 for j in range(2 * H):

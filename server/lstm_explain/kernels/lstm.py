@@ -31,7 +31,7 @@ from lstm_explain.kernels.prefixes import (
     split,
 )
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
-from lstm_explain.kernels.scalar_functions import LOOP, STEP, activate, exp, tanh
+from lstm_explain.kernels.scalar_functions import LOOP, STEP, activate, exp, tanh, widest_vectors
 from lstm_explain.kernels.time_steps import HERE, gather, is_set, place, steps_at_once
 
 
@@ -44,20 +44,22 @@ def is_plain(codes, clip, P, coupled):
 @nobody_waits
 @nb.njit(**LOOP)
 def forward(
-    x, W, Rt, bias, P, c, h0, lens, order, reverse, codes, params, clip, coupled,
-    pre, old, new, z, gates, cells, squashed, hidden, stop,
+    W, Rt, bias, P, lens, order, reverse, codes, params, clip, coupled,
+    x, c, h0, signals, z, gates, cells, squashed, hidden, stop,
 ):  # fmt: skip
     """Runs the recurrence and saves one of two sets of arrays.
 
     x [T, B, D]. W, Rt: packed [D, 4H], [H, 4H]. bias [4H]. P [3, H] or [0, H]. h0 [B, H]. lens [B]. c [B, H]: the
     initial cells, overwritten with the last. codes [3], params [3, 2]: activations f, g, h. coupled: f = 1 - i.
 
-    Where pre is not empty, the arrays that "signal takes all" reads, [T, B, H] each: pre, z of the cell input; old and
-    new, f c_prev and i g. Else the arrays that all other backward passes read: gates [T, B, 4H]; cells and squashed,
-    h's activation of the cell, [T, B, H]; and z [T, B, 4H], unless it is empty. Always hidden [T, B, H].
+    signals [3, T, B, H]: what "signal takes all" reads: z of the cell input; f c_prev; i g. Or None, and what all other
+    backward passes read: gates [T, B, 4H]; cells and squashed, h's activation of the cell, [T, B, H]; and z [T, B, 4H],
+    or None. Always hidden [T, B, H].
     """
+    if signals is not None:
+        widest_vectors()  # not for gates, which take longer to write with them
     B, H = order.size, hidden.shape[2]
-    plain, signals = is_plain(codes, clip, P, coupled), pre.shape[0] > 0
+    plain = is_plain(codes, clip, P, coupled)
     latest, product = np.empty((B, H), c.dtype), np.zeros((B, width_of(Rt)), c.dtype)
     for i in range(B):
         for j in range(H):
@@ -82,39 +84,41 @@ def forward(
             for i in range(running):
                 b = order[i]
                 t = place(s, b, lens, reverse)
-                if plain and signals:
-                    _signals(row, i, t, b, of_rows, product, bias, c, pre, old, new, hidden, latest)
-                    row += 1
-                    continue
-                for j in range(4 * H):
-                    of_rows[row, j] += product[i, j] + bias[j]
-                if plain:
-                    _gates(row, i, t, b, of_rows, c, gates, cells, squashed, hidden, latest)
-                elif signals:
-                    z_row = of_rows[row]
-                    _any_cell(z_row, act, c[b], cell, bent, hidden[t, b], P, codes, params, clip, coupled)
-                    for j in range(H):
-                        pre[t, b, j] = z_row[3 * H + j]
-                        old[t, b, j] = act[2 * H + j] * c[b, j]
-                        new[t, b, j] = act[j] * act[3 * H + j]
-                        latest[i, j] = hidden[t, b, j]
-                        c[b, j] = cell[j]
-                else:
-                    _any_cell(
-                        of_rows[row], gates[t, b], c[b], cells[t, b], squashed[t, b], hidden[t, b], P, codes, params,
-                        clip, coupled,
-                    )  # fmt: skip
-                    for j in range(H):
-                        latest[i, j] = hidden[t, b, j]
-                        c[b, j] = cells[t, b, j]
-                if z.shape[0] > 0:
+                if signals is not None:
+                    if plain:
+                        _signals(row, i, t, b, of_rows, product, bias, c, signals, hidden, latest)
+                    else:
+                        z_row = of_rows[row]
+                        for j in range(4 * H):
+                            z_row[j] += product[i, j] + bias[j]
+                        _any_cell(z_row, act, c[b], cell, bent, hidden[t, b], P, codes, params, clip, coupled)
+                        for j in range(H):
+                            signals[0, t, b, j] = z_row[3 * H + j]
+                            signals[1, t, b, j] = act[2 * H + j] * c[b, j]
+                            signals[2, t, b, j] = act[j] * act[3 * H + j]
+                            latest[i, j] = hidden[t, b, j]
+                            c[b, j] = cell[j]
+                if gates is not None:  # not `else`: Numba only leaves out what an argument of None excludes
                     for j in range(4 * H):
-                        z[t, b, j] = of_rows[row, j]
+                        of_rows[row, j] += product[i, j] + bias[j]
+                    if plain:
+                        _gates(row, i, t, b, of_rows, c, gates, cells, squashed, hidden, latest)
+                    else:
+                        _any_cell(
+                            of_rows[row], gates[t, b], c[b], cells[t, b], squashed[t, b], hidden[t, b], P, codes,
+                            params, clip, coupled,
+                        )  # fmt: skip
+                        for j in range(H):
+                            latest[i, j] = hidden[t, b, j]
+                            c[b, j] = cells[t, b, j]
+                    if z is not None:
+                        for j in range(4 * H):
+                            z[t, b, j] = of_rows[row, j]
                 row += 1
 
 
 @nb.njit(**HERE)
-def _signals(row, i, t, b, of_rows, product, bias, c, pre, old, new, hidden, latest):
+def _signals(row, i, t, b, of_rows, product, bias, c, signals, hidden, latest):
     """One step of the plain cell, for "signal takes all". A loop for each function: the constants of all of them at
     once would not fit into the registers, and would be loaded again for every vector.
     """
@@ -123,15 +127,15 @@ def _signals(row, i, t, b, of_rows, product, bias, c, pre, old, new, hidden, lat
         of_rows[row, j] = one + exp(-(of_rows[row, j] + product[i, j] + bias[j]))
     for j in range(H):
         z = of_rows[row, 3 * H + j] + product[i, 3 * H + j] + bias[3 * H + j]
-        pre[t, b, j] = z
+        signals[0, t, b, j] = z
         of_rows[row, 3 * H + j] = tanh(z)
     for j in range(H):
         added = of_rows[row, 3 * H + j] / of_rows[row, j]
         carried = c[b, j] / of_rows[row, 2 * H + j]
         cell = added + carried
         out = tanh(cell) / of_rows[row, H + j]
-        old[t, b, j] = carried
-        new[t, b, j] = added
+        signals[1, t, b, j] = carried
+        signals[2, t, b, j] = added
         c[b, j] = cell
         hidden[t, b, j] = out
         latest[i, j] = out

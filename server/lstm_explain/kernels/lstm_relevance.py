@@ -25,12 +25,12 @@ from lstm_explain.kernels.time_steps import (
 @nobody_waits
 @nb.njit(**LOOP)
 def relevance_all(
-    x, pre, old, new, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
-    sums_W, sums_R, sums_bias, beta, of_cell, ceiling,
+    lens, order, reverse, bias, R, W, eps, delta, unit, sums_W, sums_R, sums_bias, beta, of_cell, ceiling,
+    x, signals, hidden, h0, r_y, r_h, r_c, r_x, lost,
 ):  # fmt: skip
     """LRP under "signal takes all": only the cell input passes relevance on (Arras et al. 2019, section 3).
 
-    pre, old, new, hidden: of `forward`. bias [H] of the cell input; R, W: its weights, packed [H, H], [H, D]; delta:
+    signals, hidden: of `forward`. bias [H] of the cell input; R, W: its weights, packed [H, H], [H, D]; delta:
     bias factor; unit: one over the number of incoming units (D + H). r_y: relevance arriving at every step, [T, B, H]
     or [0, 0, 0] for none; r_h, r_c [B, H]: at the last states; overwritten with that of the initial states. Fills
     r_x [T, B, D]: relevance of the inputs; adds to lost [B] what is absorbed.
@@ -39,6 +39,7 @@ def relevance_all(
     beta and of_cell, those of `pre` and of the cell; ceiling, see `stabilisers.limit`.
     """
     B, H = order.size, hidden.shape[2]
+    pre, old, new = signals[0], signals[1], signals[2]
     zero, half, one = pre.dtype.type(0), pre.dtype.type(0.5), pre.dtype.type(1)
     total, along = lens[order[0]], r_y.shape[0] > 0
     steps = steps_at_once(B, H, total)
@@ -117,14 +118,14 @@ def relevance_all(
 @nobody_waits
 @nb.njit(**LOOP)
 def relevance_shared(
-    rule, x, z, gates, cells, squashed, hidden, h0, c0, lens, order, reverse, coupled, bias, R, W, P, eps, delta, unit,
-    r_y, r_h, r_c, r_x, lost, sums_W, sums_R, sums_bias, more, beta, of_cell, of_product, ceiling,
+    lens, order, reverse, rule, coupled, bias, R, W, P, eps, delta, unit, sums_W, sums_R, sums_bias, beta, of_cell,
+    ceiling, x, more, z, gates, cells, squashed, hidden, h0, c0, r_y, r_h, r_c, r_x, lost,
 ):  # fmt: skip
     """LRP under half (1), prop (2) and abs (3): gates receive relevance and pass it on.
 
     Takes the arguments of `relevance_all` and what `forward` saves, but with bias [4H], R, W packed [4H, H], [4H, D].
-    more [T, B, 4H]: what peepholes add to the sums of absolute terms; or None. of_product: the relative stabiliser's
-    beta where the rules prop and abs divide by gate + signal.
+    more [T, B, 4H]: what peepholes add to the sums of absolute terms; or None. beta counts, too, where the rules prop
+    and abs divide by gate + signal.
     """
     B, H = order.size, hidden.shape[2]
     total, along, plain = lens[order[0]], r_y.shape[0] > 0, not (coupled or P.shape[0])
@@ -172,22 +173,22 @@ def relevance_shared(
             if plain and rule == 1:
                 absorbed, handed = _shared_step(
                     1, False, False, t, s - first, b, k, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta,
-                    unit, r_h, r_c, m, of_z, of_cell, of_product,
+                    unit, r_h, r_c, m, of_z, of_cell, beta,
                 )  # fmt: skip
             elif plain and rule == 2:
                 absorbed, handed = _shared_step(
                     2, False, False, t, s - first, b, k, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta,
-                    unit, r_h, r_c, m, of_z, of_cell, of_product,
+                    unit, r_h, r_c, m, of_z, of_cell, beta,
                 )  # fmt: skip
             elif plain:
                 absorbed, handed = _shared_step(
                     3, False, False, t, s - first, b, k, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta,
-                    unit, r_h, r_c, m, of_z, of_cell, of_product,
+                    unit, r_h, r_c, m, of_z, of_cell, beta,
                 )  # fmt: skip
             else:
                 absorbed, handed = _shared_step(
                     rule, P.shape[0] > 0, coupled, t, s - first, b, k, row, z, gates, cells, squashed, c_prev, bias, P,
-                    eps, delta, unit, r_h, r_c, m, of_z, of_cell, of_product,
+                    eps, delta, unit, r_h, r_c, m, of_z, of_cell, beta,
                 )  # fmt: skip
             lost[b] += absorbed
             given[row] = handed

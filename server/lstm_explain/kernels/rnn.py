@@ -39,7 +39,7 @@ from lstm_explain.kernels.time_steps import (
 
 @nobody_waits
 @nb.njit(**LOOP)
-def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hidden, stop):
+def forward(W, Rt, bias, lens, order, reverse, codes, params, clip, x, h0, z, hidden, stop):
     """x [T, B, D]. W, Rt: packed [D, H], [H, H]. bias [H]. Fills z [T, B, H], the pre-activations, and hidden [T, B,
     H]. The products are computed in the type of z.
     """
@@ -80,8 +80,8 @@ def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hi
 @nobody_waits
 @nb.njit(**LOOP)
 def relevance(
-    x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_x, lost, sums_W, sums_R,
-    sums_bias, beta, ceiling,
+    lens, order, reverse, bias, R, W, eps, delta, unit, sums_W, sums_R, sums_bias, beta, ceiling,
+    x, z, hidden, h0, r_y, r_h, r_x, lost,
 ):  # fmt: skip
     """LRP: the activation passes relevance unchanged; the epsilon rule then distributes it over x and h_prev together.
 
@@ -145,7 +145,7 @@ def relevance(
 
 @nobody_waits
 @nb.njit(**LOOP)
-def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_h, g_x, stop):
+def gradient(lens, order, reverse, codes, params, clip, R, W, z, hidden, g_y, g_h, g_x, stop):
     """Back-propagation through time; fills g_x [T, B, D]; g_h becomes the initial state's."""
     B, H, total, along = order.size, hidden.shape[2], lens[order[0]], g_y.shape[0] > 0
     one, plain = hidden.dtype.type(1), codes[0] == 1 and not clip > 0

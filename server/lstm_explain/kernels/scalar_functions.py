@@ -9,6 +9,7 @@ use. In float64, both follow Cephes, to about 13 units in the last place.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -39,6 +40,23 @@ class _Apart(CompilerBase):  # type: ignore[misc]
 LOOP = {**FAST, "pipeline_class": _Apart}  # a loop over time
 STEP = {**LOOP, "_nrt": False}  # a helper that allocates no array
 LINE = {"fastmath": True, "error_model": "numpy", "forceinline": True}
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def widest_vectors(typing: Any) -> Any:
+    """Has the kernel that calls this use the processor's widest vectors, where LLVM would prefer narrower ones.
+
+    On Intel's processors with AVX-512, LLVM prefers vectors of 256 bits, since the first of them slowed down for wider
+    ones. The recurrent product has wide ones anyway (recurrent_matmul.py).
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        set.add(
+            builder.function.attributes, '"prefer-vector-width"="512"'
+        )  # `add` only takes names that llvmlite knows
+        return context.get_dummy_value()
+
+    return nb.void(), generate
 
 
 def _bitcast(ctx, builder, signature, arguments):

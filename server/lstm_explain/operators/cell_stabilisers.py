@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The relative stabiliser at the sums inside recurrent cells: computes the kernels' arguments for it from a tape.
+"""The relative stabiliser at the sums inside recurrent cells: the kernels' arguments for it.
 
 The kernels' arguments are the same for every stabiliser; under the absolute one (`LRP.epsilon`) they are None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +13,10 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.methods import LRP
-from lstm_explain.methods.stabiliser import Stabiliser
-from lstm_explain.operators.tape import Lengths, Tape
+from lstm_explain.operators.tape import Lengths
 
 HIGHEST = 1e20  # stands for "no ceiling", since the kernels' arithmetic has no infinity
-Arguments = tuple[Any, ...]
+NO_SUMS = None, None, None, None  # under the absolute stabiliser
 
 
 class Sums(NamedTuple):
@@ -53,23 +51,10 @@ def state_before(states: Array, initial: Array, lens: Lengths, *, reverse: bool)
     return before
 
 
-Numbers = tuple[Any, Any, Any]
-
-
-def numbers(stabiliser: Stabiliser, dtype: np.dtype[Any]) -> Numbers:
-    """Returns beta at pre-activations and products, beta at cells, and the ceiling, as the kernels' arguments."""
-    number = dtype.type
+def numbers(lrp: LRP, dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:
+    """Returns the kernels' arguments: beta at pre-activations and products, beta at cells, and the ceiling."""
+    stabiliser, number = lrp.relative, dtype.type
+    if stabiliser is None:
+        return None, None, None
     ceiling = number(min(stabiliser.ceiling, HIGHEST))
     return number(stabiliser.pre_activations), number(stabiliser.cells), ceiling
-
-
-Relative = Callable[[Tape, Numbers], Arguments]
-
-
-def arguments(lrp: LRP, count: int, relative: Relative) -> Callable[[Tape], Arguments]:
-    """Returns the kernel's last arguments, as a function of the tape. count: how many there are."""
-    stabiliser, none = lrp.relative, (None,) * count
-    if stabiliser is None:
-        return lambda tape: none
-    by_dtype = {dtype: numbers(stabiliser, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
-    return lambda tape: relative(tape, by_dtype[tape.dtype])

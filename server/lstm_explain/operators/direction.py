@@ -14,7 +14,6 @@ from lstm_explain.graph.ir import Array, Node
 from lstm_explain.kernels import buffer_pool
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
-from lstm_explain.operators.cell_stabilisers import Sums
 from lstm_explain.operators.tape import (
     DirectionBack,
     DirectionRun,
@@ -58,7 +57,6 @@ class Direction(ABC):
         self.linear_before_reset = bool(node.attribute("linear_before_reset", 0))
         self.hidden = R.shape[1]
         self.units = W.shape[1] + R.shape[1]
-        self._sums: dict[str, Sums] = {}
         self.prepare()
 
     def prepare(self) -> None:  # noqa: B027 - not every cell needs it
@@ -92,13 +90,6 @@ class Direction(ABC):
         r_y: [T, B, H], or [0, 0, 0] where no relevance arrives at the steps. The function returns the relevance of x
         [T, B, D], the absorbed relevance [B], and the relevance of each initial state [B, H].
         """
-
-    def sums(self, name: str, make: Callable[[], Sums]) -> Sums:
-        """What the relative stabiliser needs of these sums; made when it is first used."""
-        found = self._sums.get(name)
-        if found is None:
-            found = self._sums[name] = make()
-        return found
 
     def sums_in(self, keep: SavedTensors) -> np.dtype[Any]:
         """The type of the sums that the backward pass divides by, and thus of the backward pass itself."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,13 @@ from lstm_explain.kernels import gru, gru_relevance
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
-from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments
+from lstm_explain.operators.cell_stabilisers import NO_SUMS, Sums, numbers
 from lstm_explain.operators.direction import RULES, Direction
 from lstm_explain.operators.over_steps import gru as gru_formulas
 from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
-from lstm_explain.threads import in_threads
+from lstm_explain.threads import in_each
 
 
 class GRUDirection(Direction):
@@ -40,15 +41,17 @@ class GRUDirection(Direction):
         gates_of, hidden_of, inner_of = self.room(lens, wide), self.room(lens, shape), self.room(lens, shape, finer)
         z_of = self.room(lens, wide if has_z else (0, 0, 0), finer)
 
+        forward = [
+            partial(
+                gru.forward, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, lens.steps, order, self.reverse,
+                self.linear_before_reset, self.codes, self.params, self.clip,
+            )
+            for order in lens.parts
+        ]  # fmt: skip
+
         def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             (h0,), z, gates, inner, hidden = states, z_of(), gates_of(), inner_of(), hidden_of()
-            in_threads(gru.forward, [
-                (
-                    x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
-                    self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden, stop,
-                )
-                for order in lens.parts
-            ])  # fmt: skip
+            in_each(forward, x, h0, z, gates, inner, hidden, stop)
             kept = {"z": z, "gates": gates, "inner": inner}
             return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens)]
 
@@ -65,51 +68,53 @@ class GRUDirection(Direction):
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
-
-            def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
-                kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
-                in_threads(gru.gradient, [
-                    (
-                        kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order, self.reverse,
-                        self.linear_before_reset, self.codes, self.params, self.clip, self.R_zr, self.R_h, self.W_all,
-                        r_y, r_h, r_x, stop,
-                    )
-                    for order in lens.parts
-                ])  # fmt: skip
-                return [r_x, lost, r_h]
-
-            return gradient
-        rule, number = RULES[lrp.gate_rule], dtype.type
-        W, eps, delta = self.W_h if rule == 0 else self.W_all, number(lrp.epsilon or 0), number(lrp.bias_factor)
-        relative = arguments(lrp, 11, self.relative_all if rule == 0 else self.relative_shared)
-
-        def relevance(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
-            kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
-            last = relative(tape)
-            in_threads(gru_relevance.relevance, [
-                (
-                    rule, tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order,
-                    self.reverse, self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, W, eps, delta,
-                    r_y, r_h, r_x, lost, *last,
+            gradient = [
+                partial(
+                    gru.gradient, lens.steps, order, self.reverse, self.linear_before_reset, self.codes, self.params,
+                    self.clip, self.R_zr, self.R_h, self.W_all,
                 )
                 for order in lens.parts
-            ])  # fmt: skip
-            return [r_x, lost, r_h]
+            ]  # fmt: skip
 
-        return relevance
+            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
+                kept, r_x = tape.kept, room()
+                in_each(
+                    gradient, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, r_y, *r_ends, r_x, stop
+                )
+                return [r_x, np.zeros(batch), *r_ends]
 
-    def relative_all(self, tape: Tape, numbers: Numbers) -> Arguments:
-        return None, None, None, *self._candidate(tape, numbers)
+            return gradients
+        rule, number, relative = RULES[lrp.gate_rule], dtype.type, lrp.relative is not None
+        sums = (
+            *(self._sums_of_gates if relative and rule else NO_SUMS)[:3],
+            *(self._sums_of_candidate if relative else NO_SUMS),
+        )
+        relevance = [
+            partial(
+                gru_relevance.relevance, lens.steps, order, self.reverse, rule, self.linear_before_reset, self.bias,
+                self.Rb_h, self.R_zr, self.R_h, self.W_all if rule else self.W_h, number(lrp.epsilon or 0),
+                number(lrp.bias_factor), *sums, *numbers(lrp, dtype),
+            )
+            for order in lens.parts
+        ]  # fmt: skip
 
-    def relative_shared(self, tape: Tape, numbers: Numbers) -> Arguments:
-        sums = self.sums("gates", lambda: Sums.of(self.W, self.R, self.bias, 0, 2 * self.hidden))
-        return *sums[:3], *self._candidate(tape, numbers)
+        def of_units(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
+            kept, r_x, lost = tape.kept, room(), np.zeros(batch)
+            in_each(
+                relevance, tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, r_y, *r_ends, r_x,
+                lost,
+            )  # fmt: skip
+            return [r_x, lost, *r_ends]
 
-    def _candidate(self, tape: Tape, numbers: Numbers) -> Arguments:
-        H = self.hidden
-        sums = self.sums("candidate", lambda: Sums.of(self.W, self.R, self.bias, 2 * H, 3 * H, self.Rb_h))
-        beta, of_cell, ceiling = numbers
-        return *sums, beta, of_cell, beta, ceiling
+        return of_units
+
+    @cached_property
+    def _sums_of_gates(self) -> Sums:
+        return Sums.of(self.W, self.R, self.bias, 0, 2 * self.hidden)
+
+    @cached_property
+    def _sums_of_candidate(self) -> Sums:
+        return Sums.of(self.W, self.R, self.bias, 2 * self.hidden, 3 * self.hidden, self.Rb_h)
 
 
 class GRU(Recurrent):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from lstm_explain.kernels.lstm_states import next_states
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
-from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments, state_before
+from lstm_explain.operators.cell_stabilisers import NO_SUMS, Sums, numbers, state_before
 from lstm_explain.operators.direction import RULES, Direction
 from lstm_explain.operators.over_steps import lstm as lstm_formulas
 from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
-from lstm_explain.threads import in_threads
+from lstm_explain.threads import in_each
 
 
 class LSTMDirection(Direction):
@@ -30,7 +31,6 @@ class LSTMDirection(Direction):
         self.Wt, self.W_all, self.W_c = pack(self.W.T), pack(self.W), pack(self.W[3 * H :])
         self.Rt, self.R_all, self.R_c = pack(self.R.T), pack(self.R), pack(self.R[3 * H :])
         self.b_c = self.bias[3 * H :].copy()
-        self.none = np.zeros((0, 0, 0), self.dtype)
         usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
         self.slopes_from_z = not usual or self.clip > 0
         self.plain = lstm.is_plain.py_func(self.codes, self.clip, self.P, self.coupled)
@@ -39,41 +39,37 @@ class LSTMDirection(Direction):
 
     def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
         shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 4 * self.hidden)
-        finer, none = self.sums_in(keep), self.none
+        finer = self.sums_in(keep)
+        room, hidden_of = self.room, self.room(lens, shape)
         if keep is SavedTensors.SIGNALS:
-            four = self.room(lens, (4, *shape))
-
-            def arrays() -> tuple[dict[str, Array], tuple[Array, ...], Array]:
-                block = four()
-                pre, old, new, hidden = block[0], block[1], block[2], block[3]
-                kept = {"pre": pre, "old": old, "new": new}
-                return kept, (pre, old, new, none, none, none, none, hidden), hidden
+            rooms = [("signals", room(lens, (3, *shape)))]
         else:
-            has_z = keep is not SavedTensors.SLOPES or self.slopes_from_z
-            none = none.astype(finer)
-            z = self.room(lens, wide, finer) if has_z else lambda: none
-            gates, cells, squashed = self.room(lens, wide), self.room(lens, shape, finer), self.room(lens, shape)
+            rooms = [("gates", room(lens, wide)), ("cells", room(lens, shape, finer)), ("squashed", room(lens, shape))]
+            if keep is not SavedTensors.SLOPES or self.slopes_from_z:
+                rooms.append(("z", room(lens, wide, finer)))
 
-            def arrays() -> tuple[dict[str, Array], tuple[Array, ...], Array]:
-                kept = {"z": z(), "gates": gates(), "cells": cells(), "squashed": squashed()}
-                hidden = squashed()
-                return kept, (self.none, self.none, self.none, *kept.values(), hidden), hidden
+        forward = [
+            partial(
+                lstm.forward, self.Wt, self.Rt, self.bias, self.P, lens.steps, order, self.reverse, self.codes,
+                self.params, self.clip, self.coupled,
+            )
+            for order in lens.parts
+        ]  # fmt: skip
 
         def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             h0, c0 = states
             c0 = c0 if c0.dtype is finer else c0.astype(finer)
-            c, (kept, filled, hidden) = c0.copy(), arrays()
-            in_threads(lstm.forward, [
-                (
-                    x, self.Wt, self.Rt, self.bias, self.P, c, h0, lens.steps, order, self.reverse, self.codes,
-                    self.params, self.clip, self.coupled, *filled, stop,
-                )
-                for order in lens.parts
-            ])  # fmt: skip
+            c, hidden, kept = c0.copy(), hidden_of(), {"c0": c0}
+            for name, make in rooms:
+                kept[name] = make()
+            saved = kept.get
+            in_each(
+                forward, x, c, h0, saved("signals"), saved("z"), saved("gates"), saved("cells"), saved("squashed"),
+                hidden, stop,
+            )  # fmt: skip
             last = c if c.dtype is x.dtype else c.astype(x.dtype, copy=False)
             if not lens.whole:
                 last = last * (lens.steps > 0)[:, None].astype(x.dtype)
-            kept["c0"] = c0
             return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens), last]
 
         return run
@@ -89,63 +85,70 @@ class LSTMDirection(Direction):
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
+            gradient = [
+                partial(
+                    lstm_gradient.gradient, lens.steps, order, self.reverse, self.codes, self.params, self.clip,
+                    self.coupled, self.R_all, self.W_all, self.P,
+                )
+                for order in lens.parts
+            ]  # fmt: skip
 
-            def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
-                kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
-                in_threads(lstm_gradient.gradient, [
-                    (
-                        kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], lens.steps, order,
-                        self.reverse, self.codes, self.params, self.clip, self.coupled, self.R_all, self.W_all, self.P,
-                        r_y, r_h, r_c, r_x, stop,
-                    )
-                    for order in lens.parts
-                ])  # fmt: skip
-                return [r_x, lost, r_h, r_c]
+            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
+                kept, r_x = tape.kept, room()
+                in_each(
+                    gradient, kept.get("z"), kept["gates"], kept["cells"], kept["squashed"], kept["c0"], r_y, *r_ends,
+                    r_x, stop,
+                )  # fmt: skip
+                return [r_x, np.zeros(batch), *r_ends]
 
-            return gradient
-        number, rule = dtype.type, RULES[lrp.gate_rule]
-        eps, delta, unit = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
-        relative = arguments(lrp, 6, self.relative_all) if rule == 0 else arguments(lrp, 8, self.relative_shared)
+            return gradients
+        number = dtype.type
+        settings = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
+        if lrp.gate_rule == "all":
+            sums = NO_SUMS if lrp.relative is None else self._sums_of_cell_input
+            relevance = [
+                partial(
+                    lstm_relevance.relevance_all, lens.steps, order, self.reverse, self.b_c, self.R_c, self.W_c,
+                    *settings, *sums[:3], *numbers(lrp, dtype),
+                )
+                for order in lens.parts
+            ]  # fmt: skip
 
-        def relevance(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
-            kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
-            last = relative(tape)
-            if rule == 0:
-                in_threads(lstm_relevance.relevance_all, [
-                    (
-                        tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
-                        self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
-                        *last,
-                    )
-                    for order in lens.parts
-                ])  # fmt: skip
-            else:
-                in_threads(lstm_relevance.relevance_shared, [
-                    (
-                        rule, tape.x, kept["z"], kept["gates"], kept["cells"], kept["squashed"], tape.hidden, tape.h0,
-                        kept["c0"], lens.steps, order, self.reverse, self.coupled, self.bias, self.R_all, self.W_all,
-                        self.P, eps, delta, unit, r_y, r_h, r_c, r_x, lost, *last,
-                    )
-                    for order in lens.parts
-                ])  # fmt: skip
-            return [r_x, lost, r_h, r_c]
+            def of_signals(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
+                r_x, lost = room(), np.zeros(batch)
+                in_each(relevance, tape.x, tape.kept["signals"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
+                return [r_x, lost, *r_ends]
 
-        return relevance
+            return of_signals
+        sums, has_terms = NO_SUMS if lrp.relative is None else self._sums_of_gates, lrp.relative and len(self.P)
+        shared = [
+            partial(
+                lstm_relevance.relevance_shared, lens.steps, order, self.reverse, RULES[lrp.gate_rule], self.coupled,
+                self.bias, self.R_all, self.W_all, self.P, *settings, *sums[:3], *numbers(lrp, dtype),
+            )
+            for order in lens.parts
+        ]  # fmt: skip
 
-    def relative_all(self, tape: Tape, numbers: Numbers) -> Arguments:
-        H = self.hidden
-        sums = self.sums("cell input", lambda: Sums.of(self.W, self.R, self.bias, 3 * H, 4 * H))
-        return *sums[:3], *numbers
+        def of_all(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
+            kept, r_x, lost = tape.kept, room(), np.zeros(batch)
+            in_each(
+                shared, tape.x, self._peephole_terms(tape) if has_terms else None, kept["z"], kept["gates"],
+                kept["cells"], kept["squashed"], tape.hidden, tape.h0, kept["c0"], r_y, *r_ends, r_x, lost,
+            )  # fmt: skip
+            return [r_x, lost, *r_ends]
 
-    def relative_shared(self, tape: Tape, numbers: Numbers) -> Arguments:
-        sums = self.sums("gates", lambda: Sums.of(self.W, self.R, self.bias, 0, 4 * self.hidden))
-        beta, of_cell, ceiling = numbers
-        return *sums[:3], self._peephole_terms(tape), beta, of_cell, beta, ceiling
+        return of_all
 
-    def _peephole_terms(self, tape: Tape) -> Array | None:
-        """[T, B, 4H]: how much peepholes add to the pre-activations, in magnitude; None without peepholes."""
-        if not len(self.P):
-            return None
+    @cached_property
+    def _sums_of_cell_input(self) -> Sums:
+        return Sums.of(self.W, self.R, self.bias, 3 * self.hidden, 4 * self.hidden)
+
+    @cached_property
+    def _sums_of_gates(self) -> Sums:
+        return Sums.of(self.W, self.R, self.bias, 0, 4 * self.hidden)
+
+    def _peephole_terms(self, tape: Tape) -> Array:
+        """[T, B, 4H]: how much peepholes add to the pre-activations, in magnitude."""
         cells, H = np.abs(tape.kept["cells"]), self.hidden
         before = state_before(cells, np.abs(tape.kept["c0"]), tape.lens, reverse=self.reverse)
         P, out = np.abs(self.P), np.zeros((*cells.shape[:2], 4 * H), tape.dtype)

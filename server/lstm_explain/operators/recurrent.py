@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lstm_explain.cancellation import raise_if_stopped, stop_flag
+from lstm_explain.cancellation import NEVER, raise_if_stopped, stop_flag
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels.compilation import NotCompiled
@@ -163,7 +163,8 @@ class Recurrent(ABC):
                     self.in_place.forward(direction, x, initial, lens, keep)
                     for direction, initial in zip(self.directions, states, strict=True)
                 ]
-            raise_if_stopped()
+            if stop is not NEVER:
+                raise_if_stopped()
             outputs: dict[str, Array] = {}
             for slot, name in named:
                 if alone:
@@ -227,17 +228,15 @@ class Recurrent(ABC):
                 end = end * (lens.steps > 0)[:, None]
             return end.copy() if end.dtype is dtype else np.array(end, dtype, order="C")
 
-        def own_of(d: int, ends: list[Array | None]) -> list[Array]:
-            return [np.zeros(shape, dtype) if e is None else own(e[d]) for e in ends]
-
         def of_direction(d: int, tape: Tape, y: Array | None, ends: list[Array | None], stop: Array) -> list[Array]:
             r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
+            r_ends = [np.zeros(shape, dtype) if end is None else own(end[d]) for end in ends]
             if tape.complete:
                 try:
-                    return backs[d](tape, r_y, own_of(d, ends), stop)
-                except NotCompiled:
+                    return backs[d](tape, r_y, r_ends, stop)
+                except NotCompiled:  # nothing has been overwritten
                     pass
-            return self.in_place.backward(self.directions[d], lrp, tape, lens, r_y, own_of(d, ends))
+            return self.in_place.backward(self.directions[d], lrp, tape, lens, r_y, r_ends)
 
         def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
             y, *ends = arriving
@@ -255,7 +254,8 @@ class Recurrent(ABC):
                 else:
                     parts = [of_direction(0, tapes[0], y, ends, stop), of_direction(1, tapes[1], y, ends, stop)]
                 inputs, absorbed = {0: parts[0][0] + parts[1][0]}, parts[0][1] + parts[1][1]
-            raise_if_stopped()
+            if stop is not NEVER:
+                raise_if_stopped()
             for slot, at in states:
                 inputs[slot] = _stack([p[at] for p in parts], axis=0)
             if batch_first:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import rnn
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.methods import LRP
-from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments
+from lstm_explain.operators.cell_stabilisers import NO_SUMS, Sums, numbers
 from lstm_explain.operators.direction import Direction
 from lstm_explain.operators.over_steps import rnn as rnn_formulas
 from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
-from lstm_explain.threads import in_threads
+from lstm_explain.threads import in_each
 
 
 class RNNDirection(Direction):
@@ -29,15 +30,17 @@ class RNNDirection(Direction):
         shape, finer = (steps, len(lens.steps), self.hidden), self.sums_in(keep)
         z_of, hidden_of = self.room(lens, shape, finer), self.room(lens, shape)
 
+        forward = [
+            partial(
+                rnn.forward, self.Wt, self.Rt, self.bias, lens.steps, order, self.reverse, self.codes, self.params,
+                self.clip,
+            )
+            for order in lens.parts
+        ]  # fmt: skip
+
         def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             (h0,), z, hidden = states, z_of(), hidden_of()
-            in_threads(rnn.forward, [
-                (
-                    x, self.Wt, self.Rt, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
-                    self.clip, z, hidden, stop,
-                )
-                for order in lens.parts
-            ])  # fmt: skip
+            in_each(forward, x, h0, z, hidden, stop)
             return Tape(x, hidden, h0, lens, {"z": z}, finer), [self.last(hidden, lens)]
 
         return run
@@ -53,41 +56,40 @@ class RNNDirection(Direction):
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
-
-            def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
-                z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
-                in_threads(rnn.gradient, [
-                    (
-                        z, tape.hidden, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
-                        self.W_all, r_y, r_h, r_x, stop,
-                    )
-                    for order in lens.parts
-                ])  # fmt: skip
-                return [r_x, lost, r_h]
-
-            return gradient
-        number = dtype.type
-        eps, delta, unit = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
-        relative = arguments(lrp, 5, self.relative)
-
-        def relevance(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
-            last = relative(tape)
-            z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
-            in_threads(rnn.relevance, [
-                (
-                    tape.x, z, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
-                    eps, delta, unit, r_y, r_h, r_x, lost, *last,
+            gradient = [
+                partial(
+                    rnn.gradient, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
+                    self.W_all,
                 )
                 for order in lens.parts
-            ])  # fmt: skip
-            return [r_x, lost, r_h]
+            ]  # fmt: skip
 
-        return relevance
+            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
+                r_x = room()
+                in_each(gradient, tape.kept["z"], tape.hidden, r_y, *r_ends, r_x, stop)
+                return [r_x, np.zeros(batch), *r_ends]
 
-    def relative(self, tape: Tape, numbers: Numbers) -> Arguments:
-        sums = self.sums("pre-activations", lambda: Sums.of(self.W, self.R, self.bias, 0, self.hidden))
-        beta, _, ceiling = numbers
-        return *sums[:3], beta, ceiling
+            return gradients
+        number, sums = dtype.type, NO_SUMS if lrp.relative is None else self._sums
+        beta, _, ceiling = numbers(lrp, dtype)
+        relevance = [
+            partial(
+                rnn.relevance, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
+                number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units), *sums[:3], beta, ceiling,
+            )
+            for order in lens.parts
+        ]  # fmt: skip
+
+        def of_units(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
+            r_x, lost = room(), np.zeros(batch)
+            in_each(relevance, tape.x, tape.kept["z"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
+            return [r_x, lost, *r_ends]
+
+        return of_units
+
+    @cached_property
+    def _sums(self) -> Sums:
+        return Sums.of(self.W, self.R, self.bias, 0, self.hidden)
 
 
 class RNN(Recurrent):
