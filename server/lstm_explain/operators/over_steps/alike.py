@@ -44,10 +44,10 @@ class Alike:
         self._group = begins.cumsum(axis=1) - 1  # of each sequence at each step
         before = np.concatenate([np.arange(n)[None], self._group[:-1]])
         row = new.cumsum().reshape(steps, n) - 1  # of inputs; anything where the sequence does not run
-        # By group, one step after the other: the group before, the row of inputs, and whether the group runs.
-        self._before, self._row, self._goes_on = before[begins], row[begins], self._runs[begins]
+        # By group, one step after the other: the group before, the row of inputs, and those that do not run.
+        self._before, self._row, self._stays = before[begins], row[begins], np.flatnonzero(~self._runs[begins])
         self._ends = [0, *begins.sum(axis=1).cumsum().tolist()]
-        self._all_go_on: list[bool] = np.asarray(self._runs.all(axis=1)).tolist()
+        self._stay_from: list[int] = np.searchsorted(self._stays, self._ends).tolist()
 
     def forwards(self, step: Step, carried: Sequence[Array], read: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """Returns the last states of all sequences, and `hidden`."""
@@ -57,10 +57,10 @@ class Alike:
             if end - start != len(states[0]):  # groups only split
                 states = [state.take(self._before[start:end], axis=0) for state in states]
             after, _ = step(states, [rows.take(self._row[start:end], axis=0)])
-            if not self._all_go_on[s]:
-                stays = np.flatnonzero(~self._goes_on[start:end])
+            stays = self._stays[self._stay_from[s] : self._stay_from[s + 1]]
+            if len(stays):
                 for a, b in zip(after, states, strict=True):
-                    a[stays] = b[stays]
+                    a[stays - start] = b[stays - start]
             states = after
             if len(self._hidden):
                 runs = self._runs[s]

@@ -175,7 +175,8 @@ def forward(direction: Direction, time: Timeline, x: Array, initial: list[Array]
     from_x = x @ direction.W.T.astype(kind) + direction.bias.astype(kind)
 
     def plain_step(states: list[Array], at: list[Array]) -> tuple[list[Array], list[Array]]:
-        z, c = at[0] + states[0] @ R, states[1].copy()
+        z, c = at[0], states[1].copy()
+        z += states[0] @ R  # in place, because every element of from_x is read once
         hidden = np.empty_like(c)
         next_states(len(c), z, c, hidden)
         return [hidden, c], [hidden]
