@@ -96,15 +96,18 @@ class Answers:
         pictures and sums per step use these axes under any method, and then `notes`. method: as used.
         """
         axes = self._runner.axes
-        if not all(one.certain for one in axes.values()):
-            explained = {name: axes[name] for name in self._runner.reachable(output)}
-            answer.notes = (*answer.notes, *doubts(explained))
+        for one in axes.values():
+            if not one.certain:
+                answer.notes = (*answer.notes, *doubts({name: axes[name] for name in self._runner.reachable(output)}))
+                break
         if notes:
             answer.notes = (*answer.notes, *notes)
         single = self._precision.single and method.propagates
         found = explanation_of(answer, self._outputs, method, target, output, single=single)
-        cells, layouts = self._engine.cells, answer.layouts
-        found.captured_axes = {
-            name: captured_axes(name, array.shape, cells, layouts.get(name)) for name, array in found.captured.items()
-        }
+        if found.captured:
+            cells, layouts = self._engine.cells, answer.layouts
+            found.captured_axes = {
+                name: captured_axes(name, array.shape, cells, layouts.get(name))
+                for name, array in found.captured.items()
+            }
         return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -171,7 +170,7 @@ def explanation_of(
     single: whether to round the relevance to float32.
     """
     # Everything else adds up to the residual, the relevance included.
-    if not all(map(isfinite, answer.ledger.residual.tolist())):
+    if not answer.usual and not np.isfinite(answer.ledger.residual).all():
         raise InputError(_not_finite(method, answer))
     for name, array in answer.captured.items():
         if not np.isfinite(array).all():

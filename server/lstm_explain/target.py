@@ -132,14 +132,12 @@ MOST_CACHED = 1 << 10  # entries of an output whose weights are cached
 
 
 @lru_cache(1 << 10)
-def _of_one_index(
-    samples: int, width: int, at: int, dtype: np.dtype[Any]
-) -> tuple[npt.NDArray[Any], int, npt.NDArray[np.int64]]:
-    """Returns `Selection`'s weights, batch and index where every sample has the same one. The arrays are read-only."""
-    weights, positions = np.zeros((samples, width), dtype), np.full((samples, 1), at % width)
+def _of_one_index(samples: int, width: int, at: int, kind: str) -> Selection:
+    """Returns the selection where every sample has the same index. kind: the dtype's letter. It is read-only."""
+    weights, positions = np.zeros((samples, width), kind), np.full((samples, 1), at % width)
     weights[:, at] = 1
     weights.flags.writeable = positions.flags.writeable = False
-    return weights, samples, positions
+    return Selection(weights, samples, positions, None)
 
 
 Position = tuple[int, ...]  # indices within the output of one sample
@@ -157,7 +155,7 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
             (at,) = at
         if type(at) is int and -width <= at < width and output.dtype.kind == "f":  # the usual case
             chosen = _of_one_index if samples * width <= MOST_CACHED else _of_one_index.__wrapped__
-            return Selection(*chosen(samples, width, at, output.dtype), None)
+            return chosen(samples, width, at, output.dtype.char)
     if axis is not None and not -output.ndim <= axis < output.ndim:
         raise TargetError(
             f"output {name!r} has shape {output.shape}: it has no axis {axis} for the batch", field="target.batch_axis"
@@ -189,9 +187,12 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
 def resolved(target: Target, selection: Selection, output: str | None) -> Target:
     """Returns the target with its output, and with the positions, or the paths, that were selected."""
     measure = None if target.measure is None else replace(target.measure, blank=None)
-    return Target(  # not by `replace`, which looks at every field: every request needs this
-        output, selection.index, target.batch_axis, selection.contrast, target.weights, target.pre_activation, measure
-    )
+    made = object.__new__(Target)  # every request makes one, and a frozen class sets its fields by a call each
+    fields = made.__dict__
+    fields["output"], fields["batch_axis"] = output, target.batch_axis
+    fields["index"], fields["contrast"] = selection.index, selection.contrast
+    fields["weights"], fields["pre_activation"], fields["measure"] = target.weights, target.pre_activation, measure
+    return made
 
 
 def _paths(target: Target, measure: Measure, samples: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:

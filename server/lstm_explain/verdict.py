@@ -18,10 +18,8 @@ import numpy as np
 from lstm_explain.kernels.reductions import within
 from lstm_explain.methods.base import Method, Promise
 from lstm_explain.program.attribution import Attribution
+from lstm_explain.program.limits import MAX_ABSORBED, MAX_ENTRY, MAX_RESIDUAL
 
-MAX_ENTRY = 10.0  # magnitude of one element's relevance
-MAX_RESIDUAL = 0.05  # limit for methods that promise to account for the whole value
-MAX_ABSORBED = 10.0  # relevance that LRP's biases, constants and stabilisers absorb
 FLOOR = 0.1  # share of the sample's scale: the smallest reference value
 MAX_NAMED = 10  # samples that a warning lists
 
@@ -104,8 +102,8 @@ def _list(samples: Sequence[int]) -> str:
 
 
 def judge(method: Method, answer: Attribution) -> tuple[Finding, ...]:
-    """Returns the checks that the answer fails. For the usual request, which passes, this costs a few comparisons."""
-    if not method.promises:
+    """Returns the checks that the answer fails."""
+    if answer.usual or not method.promises:
         return ()
     explained, ledger = np.ascontiguousarray(answer.explained, np.float64), answer.ledger
     parts = (answer.peaks.values(), (ledger.residual,), (ledger.absorbed,))

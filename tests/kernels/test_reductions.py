@@ -81,3 +81,40 @@ def test_what_is_not_a_number_is_not_within_a_limit(where: Any) -> None:
     assert not where.within(np.array([1.0, -0.6]), 0.5, values)
     assert not where.within(np.array([np.nan, 0.0]), 0.5, values)
     assert not where.within(np.array([0.0, 0.0]), 0.5, np.array([np.nan, 1.0]))
+
+
+@pytest.mark.parametrize("where", [reductions, numpy_reductions], ids=["compiled", "in NumPy"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_sums_and_largest_magnitudes_come_together(where: Any, kind: Any) -> None:
+    amounts, total, found = numbers(kind, []).reshape(7, 3, 37), np.ones(3), np.zeros(3)
+    where.add_with_largest(amounts, total, found)
+    np.testing.assert_allclose(total, 1 + amounts.sum(axis=(0, 2), dtype=np.float64), rtol=1e-12)
+    np.testing.assert_array_equal(found, np.abs(amounts).max(axis=(0, 2)))
+
+
+LIMITS = 0.01, 2.0, 3.0  # of the residual, of what is absorbed and of one entry
+
+
+@pytest.mark.parametrize("where", [reductions, numpy_reductions], ids=["compiled", "in NumPy"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"left": 0.05},
+        {"absorbed": -9.0},
+        {"peak": 13.0},
+        {"peak": np.nan},
+        {"explained": np.nan},
+        {"explained": np.inf},
+    ],
+    ids=str,
+)
+def test_a_ledger_is_completed_and_held_to_limits(where: Any, change: dict[str, float]) -> None:
+    due = {"left": 0.02, "absorbed": 1.5, "peak": 11.0} | change  # of the second sample, which has the value -4
+    explained = np.array([1.0, due.get("explained", -4.0)])
+    by_node = np.array([[0.25, 1.0], [-0.5, due["absorbed"] - 1.0]])
+    amounts = np.array([[1.0, -5.5 - due["left"] + 1.5 - due["absorbed"]], [0.25, 0.0], [9.0, 9.0], [9.0, 9.0]])
+    peaks = np.array([[0.5, 0.1], [2.5, due["peak"]]])
+    assert where.balance(explained, by_node, peaks, *LIMITS, amounts) == (not change)
+    np.testing.assert_array_equal(amounts[2], by_node.sum(axis=0))
+    np.testing.assert_allclose(amounts[3], [0.0, due.get("explained", due["left"])], atol=1e-12)

@@ -17,8 +17,22 @@ def largest_per_sample(amounts: Any, found: Any) -> None:
         np.maximum(found, np.fmax.reduce(np.abs(amounts), axis=(0, 2), initial=0), out=found)
 
 
-def total(amounts: Any) -> float:
-    return float(amounts.sum(dtype=np.float64))
+def add_with_largest(amounts: Any, total: Any, found: Any) -> None:
+    add_per_sample(amounts, total)
+    largest_per_sample(amounts, found)
+
+
+def balance(
+    explained: Any, by_node: Any, peaks: Any, most_left: float, most_absorbed: float, most_in_one: float, amounts: Any
+) -> bool:
+    amounts[2] = by_node.sum(axis=0)
+    amounts[3] = explained - amounts[0] - amounts[1] - amounts[2]
+    return (
+        all_finite(explained)
+        and within(amounts[3], most_left, explained)
+        and within(amounts[2], most_absorbed, explained)
+        and within(peaks, most_in_one, explained)
+    )
 
 
 def largest(values: Any) -> float:

@@ -53,13 +53,40 @@ def largest_per_sample(amounts, found):
             found[b] = max(found[b], from_bits(most))
 
 
-@declared([nb.float64(_read(kind, 1)) for kind in _KINDS], numpy_reductions.total, **FINITE)
-def total(amounts):
-    """The sum of amounts [N], in float64."""
-    part = 0.0
-    for j in range(amounts.size):
-        part += amounts[j]
-    return part
+@declared(
+    [nb.void(_read(kind, 3), nb.float64[::1], nb.float64[::1]) for kind in _KINDS],
+    numpy_reductions.add_with_largest,
+    **{**FINITE, "_nrt": True},
+)
+def add_with_largest(amounts, total, found):
+    """Does both of the above."""
+    add_per_sample(amounts, total)
+    largest_per_sample(amounts, found)
+
+
+@declared(
+    [nb.boolean(_read(nb.float64, 1), *(_read(nb.float64, 2),) * 2, *(nb.float64,) * 3, nb.float64[:, ::1])],
+    numpy_reductions.balance,
+    **{**BARE, "fastmath": False},
+)
+def balance(explained, by_node, peaks, most_left, most_absorbed, most_in_one, amounts):
+    """Completes a ledger: amounts [4, batch] hold the relevance of inputs and of initial states; the third row becomes
+    the sum of by_node [nodes, batch], the fourth what is left of explained [batch].
+
+    Returns whether no sample has more than `most_left`, `most_absorbed` and `most_in_one` times its explained value in
+    these two rows and in peaks [inputs, batch]; not so where one is not finite.
+    """
+    found = True
+    for b in range(explained.size):
+        absorbed, size = 0.0, abs(explained[b])
+        for i in range(by_node.shape[0]):
+            absorbed += by_node[i, b]
+        left = explained[b] - amounts[0, b] - amounts[1, b] - absorbed
+        amounts[2, b], amounts[3, b] = absorbed, left
+        found &= size < np.inf and abs(left) <= most_left * size and abs(absorbed) <= most_absorbed * size
+        for i in range(peaks.shape[0]):
+            found &= peaks[i, b] <= most_in_one * size
+    return found
 
 
 @declared([nb.float64(_read(kind, 1)) for kind in _KINDS], numpy_reductions.largest, **FINITE)

@@ -23,7 +23,7 @@ class RelevanceAccount:
     def __init__(self, batch: int) -> None:
         self.batch = batch
         self.by_node: dict[str, Array] = {}
-        self._initial_states: Array | None = None
+        self.initial_states: Array | None = None  # None: there are none
 
     def keep(self, node: str, amounts: Array) -> None:
         """Records the relevance [batch] that a node absorbs in total, in an array that nothing else refers to."""
@@ -49,30 +49,13 @@ class RelevanceAccount:
 
     def keep_initial_state(self, amounts: Array, layout: BatchLayout | None) -> None:
         """Records the relevance of an initial state that is a constant."""
-        if self._initial_states is None:
-            self._initial_states = np.zeros(self.batch)
-        add_per_sample(amounts, layout, self._initial_states)
-
-    @property
-    def initial_states(self) -> Array:
-        return np.zeros(self.batch) if self._initial_states is None else self._initial_states
-
-    @property
-    def initial_states_of_one(self) -> float:
-        """`initial_states`, where there is one sample."""
-        return 0.0 if self._initial_states is None else self._initial_states.item()
-
-    def absorbed(self) -> Array:
-        total = np.zeros(self.batch)
-        for amounts in self.by_node.values():
-            total += amounts
-        return total
+        if self.initial_states is None:
+            self.initial_states = np.zeros(self.batch)
+        add_per_sample(amounts, layout, self.initial_states)
 
 
 def per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
     """Sums an array over everything but its samples: [batch], float64."""
-    if batch == 1 and amounts.dtype.char in "fd":
-        return np.array((reductions.total(amounts.ravel()),))
     total = np.zeros(batch)
     add_per_sample(amounts, layout, total)
     return total
@@ -80,26 +63,18 @@ def per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
 
 def largest_per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
     """Returns the largest magnitude over everything but the samples, ignoring NaN: [batch], float64."""
-    if batch == 1 and amounts.dtype.char in "fd":
-        return np.array((reductions.largest(amounts.ravel()),), np.float64)
     found = np.zeros(batch)
     reductions.largest_per_sample(_by_sample(amounts, layout, batch), found)
     return found
 
 
 def add_per_sample(amounts: Array, layout: BatchLayout | None, total: Array) -> None:
-    if len(total) == 1 and amounts.dtype.char in "fd":
-        total[0] += reductions.total(amounts.ravel())
-    else:
-        reductions.add_per_sample(_by_sample(amounts, layout, len(total)), total)
+    reductions.add_per_sample(_by_sample(amounts, layout, len(total)), total)
 
 
-def add_with_largest(amounts: Array, layout: BatchLayout | None, total: Array) -> Array:
-    """Does both of the above for one array: adds to `total`, and returns the largest magnitudes."""
-    rows, found = _by_sample(amounts, layout, len(total)), np.zeros(len(total))
-    reductions.add_per_sample(rows, total)
-    reductions.largest_per_sample(rows, found)
-    return found
+def add_with_largest(amounts: Array, layout: BatchLayout | None, total: Array, found: Array) -> None:
+    """Does both of the above for one array: adds to `total`, and fills `found`, which holds zeros."""
+    reductions.add_with_largest(_by_sample(amounts, layout, len(total)), total, found)
 
 
 def rows_of(shape: Sequence[int], layout: BatchLayout | None, batch: int) -> tuple[int, int, int]:
@@ -117,4 +92,6 @@ def _by_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
     """[before, batch, after]"""
     if amounts.dtype.char not in "fd":
         amounts = amounts.astype(np.float64)
+    if batch == 1:
+        return amounts.ravel()[None, None]
     return amounts.ravel().reshape(rows_of(amounts.shape, layout, batch))

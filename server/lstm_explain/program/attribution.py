@@ -26,21 +26,23 @@ class Attribution:
     peaks: by input, [batch], the largest magnitude of a sample's relevance. scale: returns [batch], the scale on which
     an explained value counts as small (`program/terms.py`); called only where a check fails. selection: the resolved
     target. values, tapes: those of the forward pass; the values include the model's outputs. quantity: how `explained`
-    relates to the output. layouts: where the samples lie in the arrays of relevance, including captured ones. apart:
-    the answer for each sample, where each had a backward pass of its own.
+    relates to the output. layouts: where the samples lie in the arrays of relevance, including captured ones. usual:
+    whether it is known that every sample keeps to the limits of LRP (limits.py). apart: the answer for each sample,
+    where each had a backward pass of its own.
     """
 
     relevance: dict[str, Array]
     explained: Array
     captured: dict[str, Array]
     ledger: Ledger
-    peaks: Mapping[str, Sequence[float] | Array]
+    peaks: Mapping[str, Array]
     scale: Callable[[], Array]
     selection: Selection
     values: Mapping[str, Array]
     quantity: str
     tapes: Mapping[str, Any] = field(default_factory=dict)
     layouts: Mapping[str, BatchLayout | None] = field(default_factory=dict)
+    usual: bool = False
     apart: Sequence[Attribution] = ()
     standard_error: dict[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -103,7 +105,7 @@ def joined_samples(
     relevance, selection, values: those of the batch.
     """
     names = dict.fromkeys(name for a in answers for name in a.peaks)
-    peaks = {n: [np.asarray(a.peaks.get(n, np.zeros(len(a.explained)))) for a in answers] for n in names}
+    peaks = {n: [a.peaks.get(n, np.zeros(len(a.explained))) for a in answers] for n in names}
     scales = [a.scale for a in answers]
     steps = [a.steps_used for a in answers if a.steps_used is not None]
     return Attribution(
@@ -162,6 +164,7 @@ def put(answer: Attribution, rows: Rows, other: Attribution, layouts: Mapping[st
         captured=placed(answer.captured, other.captured),
         ledger=answer.ledger.replaced(in_place, other.ledger),
         peaks={name: in_place(answer.peaks.get(name), other.peaks.get(name)) for name in inputs},
+        usual=False,
     )
 
 
@@ -178,7 +181,8 @@ def _taken(answer: Attribution, rows: Rows, layouts: Mapping[str, BatchLayout]) 
         captured=few(answer.captured),
         explained=answer.explained[rows],
         ledger=answer.ledger.take(rows),
-        peaks={name: np.asarray(peaks)[rows] for name, peaks in answer.peaks.items()},
+        peaks={name: peaks[rows] for name, peaks in answer.peaks.items()},
+        usual=False,
     )
 
 

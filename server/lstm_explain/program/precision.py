@@ -14,16 +14,15 @@ import numpy.typing as npt
 from lstm_explain.cancellation import may_take_long
 from lstm_explain.errors import Error
 from lstm_explain.graph.float64 import to_float64
-from lstm_explain.kernels.reductions import within
 from lstm_explain.methods import Method
 from lstm_explain.operators import BatchLayout
 from lstm_explain.program.attribution import Attribution, Rows, put, take_samples, with_samples
 from lstm_explain.program.axes import Axes
 from lstm_explain.program.engine import Engine, Passes, Question, in_float64
+from lstm_explain.program.limits import WORST_RESIDUAL
 from lstm_explain.program.passes import bytes_of
 from lstm_explain.target import of_samples, resolved
 
-WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
 BEYOND_DOUBLE = 1e7  # a residual this many times the explained value means cancellation that exceeds float64, too
 OF_DOUBLE = 1e-11  # share of the cancelling relevance that float64 may leave unaccounted for
 # The memory that float64 may take for the samples for which float32 was not enough, and its multiple of a float32 pass:
@@ -69,7 +68,7 @@ class Precision:
 
     def wanting(self, method: Method, answer: Attribution) -> Rows:
         """Samples for which float32 leaves more than rounding unaccounted for, but not more than float64 corrects."""
-        return wanting(method, answer) if self.single and method.rules is not None else NOBODY
+        return wanting(method, answer) if not answer.usual and self.single and method.rules is not None else NOBODY
 
     def starts_in_double(self, method: Method) -> bool:
         """Whether to skip float32. Kernels that keep pre-activations in float64 do not need that."""
@@ -139,8 +138,6 @@ class Precision:
 
 def wanting(method: Method, answer: Attribution) -> Rows:
     """Does the same as `Precision.wanting`, for a method with rules and a model in float32."""
-    if within(answer.ledger.residual, WORST_RESIDUAL, answer.explained):  # the usual case
-        return NOBODY
     left, explained = np.abs(answer.ledger.residual), np.abs(answer.explained)
     mendable = (WORST_RESIDUAL * explained < left) & (left <= BEYOND_DOUBLE * explained)
     if method.needs_float64:  # the backward pass was in float64 already and would cancel again

@@ -15,16 +15,16 @@ from lstm_explain.kernels import reductions
 from lstm_explain.ledger import Ledger
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.operators.formulas import in_dtype
-from lstm_explain.program.account import RelevanceAccount, add_with_largest, per_sample
+from lstm_explain.program.account import add_with_largest, per_sample
 from lstm_explain.program.attribution import Attribution, joined
 from lstm_explain.program.inner_relevance import inner_relevance
+from lstm_explain.program.limits import MAX_ABSORBED, MAX_ENTRY, WORST_RESIDUAL
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.program import Program, Specialised
 from lstm_explain.program.terms import scale
 from lstm_explain.program.views import inner_view
 from lstm_explain.target import Selection, weights_of_sample
 
-NO_TOTALS = np.zeros(0)
 MOST_TOGETHER = 16  # samples of all targets: enough for a step to be a product of matrices
 
 
@@ -137,32 +137,31 @@ def _answer(
     program: Program, back: BackwardPass, selection: Selection, known: Specialised | None = None
 ) -> Attribution:
     relevance: dict[str, Array] = {}
-    peaks: dict[str, Array | tuple[float]] = {}
+    peaks: dict[str, Array] = {}
     layouts: dict[str, BatchLayout | None] = {}
-    messages, explained, alone, total = back.messages, back.explained, back.batch == 1, 0.0
-    totals = NO_TOTALS if alone else np.zeros(back.batch)
-    for name in program.inputs:
+    messages, explained, account = back.messages, back.explained, back.account
+    amounts, largest = np.zeros((4, back.batch)), np.zeros((len(program.inputs), back.batch))
+    for number, name in enumerate(program.inputs):
         message = messages.get(name)
         if message is None:
             relevance[name] = np.zeros(back.done.values[name].shape, back.dtype)
             continue
         layout = layouts[name] = message.layout
         relevance[name] = array = np.asarray(program.arrived(back, name), order="C")
-        if alone:  # a call of NumPy costs more than the arithmetic on one number
-            flat = array.ravel()
-            peaks[name] = (reductions.largest(flat),)
-            total += reductions.total(flat)
-        else:
-            peaks[name] = add_with_largest(array, layout, totals)
+        peaks[name] = peak = largest[number]
+        add_with_largest(array, layout, amounts[0], peak)
     captured: dict[str, Array] = {}
     for name in program.capture:
         captured[name], layouts[name] = _captured(program, back, name)
-    ledger = _ledger_of_one(back.account, explained, total) if alone else _ledger(back.account, explained, totals)
-
+    if account.initial_states is not None:
+        amounts[1] = account.initial_states
+    by_node = np.array([*account.by_node.values()]) if account.by_node else np.zeros((0, back.batch))
+    usual = reductions.balance(explained, by_node, largest, WORST_RESIDUAL, MAX_ABSORBED, MAX_ENTRY, amounts)
+    ledger = Ledger(amounts[0], amounts[1], amounts[2], amounts[3], account.by_node)
     scaled, quantity = partial(_scale, program, back, known), program.quantity
     values, tapes = back.done.values, back.done.tapes
     return Attribution(
-        relevance, explained, captured, ledger, peaks, scaled, selection, values, quantity, tapes, layouts
+        relevance, explained, captured, ledger, peaks, scaled, selection, values, quantity, tapes, layouts, usual
     )
 
 
@@ -171,19 +170,6 @@ def _scale(program: Program, back: BackwardPass, known: Specialised | None) -> A
     assert head is not None
     terms = None if known is None else known.terms
     return scale(back.plan, back.done.values, head.value, back.weights, back.layout, back.batch, terms)
-
-
-def _ledger(account: RelevanceAccount, explained: Array, total: Array) -> Ledger:
-    absorbed, states = account.absorbed(), account.initial_states
-    return Ledger(total, states, absorbed, explained - total - states - absorbed, account.by_node)
-
-
-def _ledger_of_one(account: RelevanceAccount, explained: Array, total: float) -> Ledger:
-    states, absorbed = account.initial_states_of_one, 0.0
-    for kept in account.by_node.values():
-        absorbed += kept.item()
-    amounts = np.array((total, states, absorbed, explained.item() - total - states - absorbed))
-    return Ledger(amounts[:1], amounts[1:2], amounts[2:3], amounts[3:], account.by_node)
 
 
 def _captured(program: Program, back: BackwardPass, name: str) -> tuple[Array, BatchLayout | None]:

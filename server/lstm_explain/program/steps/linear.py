@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 
@@ -131,12 +132,19 @@ class Dense(BackwardStep):
     """
 
     def __init__(
-        self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...], layout: BatchLayout | None
+        self,
+        neuron: Neuron,
+        weights: Array,
+        bias: Array,
+        batch: int,
+        shape: tuple[int, ...],
+        layout: BatchLayout | None,
     ) -> None:
         super().__init__(neuron.backward_node)
         self.out, self.weights, self.bias, self.shape, self.layout_there = neuron.out, weights, bias, shape, layout
         self.epsilon, self.beta = neuron.absolute.epsilon, neuron.beta
         self.magnitude, self.no_terms = neuron.magnitude, np.zeros((0, len(weights)), weights.dtype)
+        self.of_outputs, self.of_inputs = ((batch, extent) for extent in weights.shape)
         ((_, self.source),) = self.live
         self.target = self.source
 
@@ -147,26 +155,30 @@ class Dense(BackwardStep):
         return step
 
     def __call__(self, back: BackwardPass) -> None:
-        r = back.messages[self.out].relevance
+        r, values, dtype = back.messages[self.out].relevance, back.done.values, back.dtype
         assert r is not None
-        batch, (outputs, inputs) = back.batch, self.weights.shape
-        z, x, kept = back.value(self.out), back.value(self.source), np.zeros(batch)
-        terms = back.value(self.magnitude).ravel().reshape(batch, outputs) if self.beta else self.no_terms
-        given = np.empty((batch, inputs), back.dtype)
+        of_outputs, of_inputs = self.of_outputs, self.of_inputs
+        given, kept = np.empty(of_inputs, dtype), np.zeros(back.batch)
         reductions.dense_back(
-            r.ravel().reshape(batch, outputs),
-            z.ravel().reshape(batch, outputs),
+            _rows(r, of_outputs, dtype),
+            _rows(values[self.out], of_outputs, dtype),
             self.bias,
             self.epsilon,
-            terms,
+            _rows(values[self.magnitude], of_outputs, dtype) if self.beta else self.no_terms,
             self.beta,
             self.weights,
-            x.ravel().reshape(batch, inputs),
+            _rows(values[self.source], of_inputs, dtype),
             given,
             kept,
         )
         back.account.keep(self.name, kept)
         back.send(self.target, self.layout_there, given.reshape(self.shape))
+
+
+def _rows(array: Array, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+    """Returns the array as the kernel takes it."""
+    array = array if array.dtype is dtype else in_dtype(array, dtype)
+    return array if array.shape == shape and array.flags.c_contiguous else array.ravel().reshape(shape)
 
 
 def _dense(neuron: Neuron, message: Message, context: NodeContext, batch: int) -> Dense | None:
@@ -196,7 +208,8 @@ def _dense(neuron: Neuron, message: Message, context: NodeContext, batch: int) -
         reductions.rows_times(probe, weights, product)
         if not np.array_equal(product.ravel(), vjp(context, slot, probe.reshape(r.shape)).ravel()):
             return None
-    return Dense(neuron, weights, np.zeros(0, dtype) if bias is None else in_dtype(bias, dtype).ravel(), there, layout)
+    row = np.zeros(0, dtype) if bias is None else in_dtype(bias, dtype).ravel()
+    return Dense(neuron, weights, row, batch, there, layout)
 
 
 class Scale(DensityStep):
