@@ -209,6 +209,10 @@ def test_other_processes_compile_what_is_called(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE / "kernels", package / "kernels", ignore=lambda *_: ["__pycache__"])
     (package / "kernels" / "small.py").write_text(SMALL)
     shutil.copy(PACKAGE / "errors.py", package)
+    background = package / "kernels" / "background.py"
+    for slow, quick in (("NICENESS = 19", "NICENESS = 0"), ("BETWEEN_ORDERS = 5.0", "BETWEEN_ORDERS = 0.5")):
+        assert slow in background.read_text()  # would wait for the tests beside this one
+        background.write_text(background.read_text().replace(slow, quick))
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "LSTM_EXPLAIN_"))}
     environment = kept | {"PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
     subprocess.run([sys.executable, "-c", CALL], env=environment, check=True, cwd=tmp_path)
