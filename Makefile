@@ -47,7 +47,9 @@ demo: $(VENV)/.server
 # Two processes share the test files, in the order of tests/conftest.py. Two suit small machines, because many tests
 # start their own servers. What fails beside other tests gets a second chance alone: a machine that is overloaded for
 # minutes is no fault of the code. Such a test needs mending all the same (CONTRIBUTING.md).
+# Each has one thread for matrices, like a server: threads of several processes would wait for each other.
 PYTEST := $(BIN)/python -m pytest
+test: export OPENBLAS_NUM_THREADS := 1
 test: $(VENV)/.dev
 	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS) || { [ $$? -eq 1 ] && \
 	    echo 'Some tests failed beside others; they run once more, alone.' && \
