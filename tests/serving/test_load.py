@@ -77,7 +77,7 @@ def test_lists_are_answered_while_all_slots_are_taken(narrow: Running) -> None:
 
 def test_a_request_whose_deadline_passes_in_the_queue_is_never_computed(narrow: Running) -> None:
     with narrow.channel() as channel:
-        seconds = method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=40))
+        seconds = method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=15, max_steps=1))
         first = stub(channel).Explain.future(heavy(method=seconds))
         time.sleep(0.5)  # until the server works at it
         late = stub(channel).Explain.future(heavy(time_steps=10), timeout=0.2)
