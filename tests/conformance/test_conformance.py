@@ -58,6 +58,7 @@ def built_quickly() -> Iterator[None]:
     """Cargo leaves out optimisation, which takes more than half of the time of a build and changes no answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+        patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")  # no optimisation of programs that run for seconds
         yield
 
 
