@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from rich.table import Table
 import lstm_explain as lx
 from bench.models import Shape, inputs_of
 from bench.pair import Pair
+from bench.products import products_of_gradient
 
 METHODS: dict[str, lx.Method] = {
     "lrp all": lx.LRP(),
@@ -86,29 +88,39 @@ def run_lengths(console: Console, shapes: Sequence[Shape], *, quick: bool, secon
 
 
 def run_batches(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: float) -> list[Figures]:
-    """Measure batches of sequences of BATCH_STEPS steps."""
-    return _alternating(console, shapes, [(BATCH_STEPS, B) for B in (QUICK_BATCHES if quick else BATCHES)], seconds)
+    """Measure batches of sequences of BATCH_STEPS steps, and the products that a gradient consists of."""
+    cases = [(BATCH_STEPS, B) for B in (QUICK_BATCHES if quick else BATCHES)]
+    return _alternating(console, shapes, cases, seconds, {"a gradient's products alone": products_of_gradient})
 
 
 def _alternating(
-    console: Console, shapes: Sequence[Shape], cases: Sequence[tuple[int, int]], seconds: float
+    console: Console,
+    shapes: Sequence[Shape],
+    cases: Sequence[tuple[int, int]],
+    seconds: float,
+    others: Mapping[str, Callable[[Shape, int, int], Callable[[], object]]] = MappingProxyType({}),
 ) -> list[Figures]:
-    """Measure LENGTH_METHODS in the same rounds. cases: steps and batch size."""
+    """Measure LENGTH_METHODS in the same rounds. cases: steps and batch size. others: make further calls, by name."""
     rows: list[Figures] = []
+    names = [*LENGTH_METHODS, *others]
     for shape in shapes:
         pair = Pair(shape)
         for T, B in cases:
             row: Figures = {"model": asdict(shape), "T": T, "batch": B}
             try:
                 found, added = pair.alternate(
-                    inputs_of(shape, T, B), list(LENGTH_METHODS.values()), seconds, clock=time.thread_time
+                    inputs_of(shape, T, B),
+                    list(LENGTH_METHODS.values()),
+                    seconds,
+                    clock=time.thread_time,
+                    others=[make(shape, T, B) for make in others.values()],
                 )
-                row["ratios"] = {name: asdict(ratio) for name, ratio in zip(LENGTH_METHODS, found, strict=True)}
+                row["ratios"] = {name: asdict(ratio) for name, ratio in zip(names, found, strict=True)}
                 row["added"] = asdict(added)  # by the relative stabiliser
             except Exception as error:  # whatever it is: the grid goes on, and the row says it
-                row["ratios"] = {name: {"error": f"{type(error).__name__}: {error}"} for name in LENGTH_METHODS}
+                row["ratios"] = {name: {"error": f"{type(error).__name__}: {error}"} for name in names}
             rows.append(row)
-    console.print(_table(rows, "ratios", list(LENGTH_METHODS)))
+    console.print(_table(rows, "ratios", names))
     return rows
 
 

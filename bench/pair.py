@@ -51,16 +51,25 @@ class Pair:
         )
 
     def alternate(
-        self, x: np.ndarray, methods: Sequence[lx.Method], seconds: float, clock: Callable[[], float]
+        self,
+        x: np.ndarray,
+        methods: Sequence[lx.Method],
+        seconds: float,
+        clock: Callable[[], float],
+        others: Sequence[Callable[[], object]] = (),
     ) -> tuple[list[Ratio], Ratio]:
         """Measure several methods in the same rounds, so that their differences are as sure as their ratios.
 
-        Returns a ratio per method, and what the first costs more than the second, in forward passes.
+        Returns a ratio per method and per call in `others`, and what the first method costs more than the second, in
+        forward passes.
         """
         for method in methods:
             self._check(x, method)
-        calls = [functools.partial(self.model.explain, {"x": x}, method, TARGET) for method in methods]
-        times = rounds([lambda: self.session.run(None, {"x": x}), *calls], seconds * len(methods), 5, clock=clock)
+        calls: list[Callable[[], object]] = [
+            functools.partial(self.model.explain, {"x": x}, method, TARGET) for method in methods
+        ]
+        calls = [lambda: self.session.run(None, {"x": x}), *calls, *others]
+        times = rounds(calls, seconds * (len(calls) - 1), 5, clock=clock)
         theirs = times[:, 0]
         return [ratio_of(ours, theirs) for ours in times[:, 1:].T], ratio_of(times[:, 1] - times[:, 2], theirs)
 
