@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lstm_explain.errors import InputError
 from lstm_explain.grouping import Grouping, GroupRelevance
 from lstm_explain.inputs import TensorSpec
+from lstm_explain.kernels import reductions
 from lstm_explain.labels import Labels
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.base import Method
@@ -170,7 +171,7 @@ def explanation_of(
     single: whether to round the relevance to float32.
     """
     # Everything else adds up to the residual, the relevance included.
-    if not answer.usual and not np.isfinite(answer.ledger.residual).all():
+    if not answer.usual and not reductions.all_finite(answer.ledger.residual):
         raise InputError(_not_finite(method, answer))
     for name, array in answer.captured.items():
         if not np.isfinite(array).all():

@@ -51,9 +51,8 @@ def widest_vectors(typing: Any) -> Any:
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        set.add(
-            builder.function.attributes, '"prefer-vector-width"="512"'
-        )  # `add` only takes names that llvmlite knows
+        # their own `add` only takes the names that llvmlite knows
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
 
     return nb.void(), generate
