@@ -28,7 +28,7 @@ from lstm_explain.kernels.prefixes import (
     split,
 )
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
-from lstm_explain.kernels.scalar_functions import LOOP, activate, exp, multiply_by_slope, tanh
+from lstm_explain.kernels.scalar_functions import LOOP, activate, exp, multiply_by_slope, tanh, widest_vectors
 from lstm_explain.kernels.time_steps import gather, is_set, on_tape, place, state_before, steps_at_once, to_gradient
 
 
@@ -43,6 +43,7 @@ def forward(
     without Rb_h [H], which belongs to u. Fills gates [T, B, 3H], hidden [T, B, H], inner [T, B, H]: u under "before",
     r * h_prev under "after"; and z [T, B, 3H], the pre-activations, unless it has length 0.
     """
+    widest_vectors()
     B, H, number, single = order.size, hidden.shape[2], inner.dtype, hidden.dtype.type
     one, plain = hidden.dtype.type(1), codes[0] == 0 and codes[1] == 1 and not clip > 0
     latest, reset = np.empty((B, H), number), np.empty((B, H), number)
@@ -186,6 +187,7 @@ def predict(x, W, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, cod
     [T, B, H], unless it has length 0, and the last states [B, H]; nothing after the end of a sequence. Returns how many
     steps of groups it ran.
     """
+    widest_vectors()
     n, H, dtype, one = order.size, h0.shape[1], x.dtype, x.dtype.type(1)
     plain = codes[0] == 0 and codes[1] == 1 and not clip > 0
     new, first, last_new = differences(x, order, lens, reverse)

@@ -197,6 +197,7 @@ def predict(x, W, Rt, bias, P, h0, c0, lens, order, reverse, codes, params, clip
     being those that begin alike. Fills hidden [T, B, H], unless it has length 0, and the last states and cells [B, H];
     nothing after the end of a sequence. Returns how many steps of groups it ran.
     """
+    widest_vectors()
     n, H, dtype, plain = order.size, h0.shape[1], x.dtype, is_plain(codes, clip, P, coupled)
     new, first, last_new = differences(x, order, lens, reverse)
     starts, ends = limits(x.shape[0], order, lens, reverse)

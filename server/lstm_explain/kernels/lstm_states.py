@@ -13,7 +13,7 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.compilation import declared
-from lstm_explain.kernels.scalar_functions import STEP, exp, tanh
+from lstm_explain.kernels.scalar_functions import STEP, exp, tanh, widest_vectors
 
 
 def _in_numpy(count: int, z: Any, c: Any, h: Any) -> None:
@@ -36,6 +36,7 @@ def next_states(count, z, c, h):
     """Overwrites the first `count` rows of c and h [n, H] with the states of the plain cell that follow. z [n, 4H]: the
     pre-activations, in ONNX's order, which it overwrites too. A loop for each function: see lstm.py.
     """
+    widest_vectors()
     H, one = h.shape[1], h.dtype.type(1)
     for g in range(count):
         for j in range(3 * H):

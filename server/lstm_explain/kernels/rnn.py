@@ -22,7 +22,15 @@ from lstm_explain.kernels.prefixes import (
     split,
 )
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
-from lstm_explain.kernels.scalar_functions import LOOP, activate, multiply_by_slope, settle, settle_by, tanh
+from lstm_explain.kernels.scalar_functions import (
+    LOOP,
+    activate,
+    multiply_by_slope,
+    settle,
+    settle_by,
+    tanh,
+    widest_vectors,
+)
 from lstm_explain.kernels.stabilisers import block_of, gaps, limit, sizes_of_states
 from lstm_explain.kernels.time_steps import (
     gather,
@@ -43,6 +51,7 @@ def forward(W, Rt, bias, lens, order, reverse, codes, params, clip, x, h0, z, hi
     """x [T, B, D]. W, Rt: packed [D, H], [H, H]. bias [H]. Fills z [T, B, H], the pre-activations, and hidden [T, B,
     H]. The products are computed in the type of z.
     """
+    widest_vectors()
     B, H, plain = order.size, hidden.shape[2], codes[0] == 1 and not clip > 0
     latest, product = np.empty((B, H), z.dtype), np.empty((B, width_of(Rt)), z.dtype)
     for i in range(B):
@@ -191,6 +200,7 @@ def predict(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, hidde
     [T, B, H], unless it has length 0, and the last states [B, H]; nothing after the end of a sequence. stop [1]:
     anything but 0 ends the loop early. Returns how many steps of groups it ran.
     """
+    widest_vectors()
     n, H, dtype, plain = order.size, h0.shape[1], x.dtype, codes[0] == 1 and not clip > 0
     new, first, last_new = differences(x, order, lens, reverse)
     starts, ends = limits(x.shape[0], order, lens, reverse)
