@@ -54,7 +54,7 @@ def forward(
 
     signals [3, T, B, H]: what "signal takes all" reads: z of the cell input; f c_prev; i g. Or None, and what all other
     backward passes read: gates [T, B, 4H]; cells and squashed, h's activation of the cell, [T, B, H]; and z [T, B, 4H],
-    or None. Always hidden [T, B, H].
+    unless it is empty. The others are then None. Always hidden [T, B, H].
     """
     if signals is not None:
         widest_vectors()  # not for gates, which take longer to write with them
@@ -111,7 +111,7 @@ def forward(
                         for j in range(H):
                             latest[i, j] = hidden[t, b, j]
                             c[b, j] = cells[t, b, j]
-                    if z is not None:
+                    if z.shape[0] > 0:
                         for j in range(4 * H):
                             z[t, b, j] = of_rows[row, j]
                 row += 1

@@ -21,7 +21,7 @@ def gradient(
     stop,
 ):  # fmt: skip
     """g_y, g_h, g_c, g_x are like r_y, r_h, r_c, r_x in `relevance_all`, but hold gradients; R, W packed [4H, H], [4H,
-    D]. z may be None where no derivative reads it.
+    D]. z may be empty where no derivative reads it.
     """
     B, H = order.size, cells.shape[2]
     plain, total, along = is_plain(codes, clip, P, coupled), lens[order[0]], g_y.shape[0] > 0
@@ -61,7 +61,7 @@ def gradient(
                 _plain_step(t, b, k, row, gates, squashed, c_prev, g_h, g_c, m)
             else:
                 _any_step(
-                    z[t, k] if z is not None else gates[t, k], gates[t, k], cells[t, k], squashed[t, k], c_prev, codes,
+                    z[t, k] if z.shape[0] else gates[t, k], gates[t, k], cells[t, k], squashed[t, k], c_prev, codes,
                     params, clip, coupled, P, g_h[b], g_c[b], g_cell, m[row],
                 )  # fmt: skip
             where[row, 0], where[row, 1] = t, b

@@ -44,9 +44,13 @@ class LSTMDirection(Direction):
         if keep is SavedTensors.SIGNALS:
             rooms = [("signals", room(lens, (3, *shape)))]
         else:
-            rooms = [("gates", room(lens, wide)), ("cells", room(lens, shape, finer)), ("squashed", room(lens, shape))]
-            if keep is not SavedTensors.SLOPES or self.slopes_from_z:
-                rooms.append(("z", room(lens, wide, finer)))
+            has_z = keep is not SavedTensors.SLOPES or self.slopes_from_z
+            rooms = [
+                ("z", room(lens, wide if has_z else (0, 0, 0), finer)),
+                ("gates", room(lens, wide)),
+                ("cells", room(lens, shape, finer)),
+                ("squashed", room(lens, shape)),
+            ]
 
         forward = [
             partial(
@@ -96,7 +100,7 @@ class LSTMDirection(Direction):
             def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 kept, r_x = tape.kept, room()
                 in_each(
-                    gradient, kept.get("z"), kept["gates"], kept["cells"], kept["squashed"], kept["c0"], r_y, *r_ends,
+                    gradient, kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], r_y, *r_ends,
                     r_x, stop,
                 )  # fmt: skip
                 return [r_x, np.zeros(batch), *r_ends]
