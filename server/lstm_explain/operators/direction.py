@@ -12,6 +12,8 @@ import numpy as np
 from lstm_explain.cancellation import stop_flag
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.kernels import buffer_pool
+from lstm_explain.kernels.compilation import soon
+from lstm_explain.kernels.neighbours import differ
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
 from lstm_explain.operators.tape import (
@@ -57,6 +59,7 @@ class Direction(ABC):
         self.linear_before_reset = bool(node.attribute("linear_before_reset", 0))
         self.hidden = R.shape[1]
         self.units = W.shape[1] + R.shape[1]
+        soon(differ)
         self.prepare()
 
     def prepare(self) -> None:  # noqa: B027 - not every cell needs it

@@ -13,6 +13,7 @@ import numpy as np
 
 from lstm_explain.cancellation import raise_if_stopped
 from lstm_explain.graph.ir import Array
+from lstm_explain.kernels.neighbours import differ
 from lstm_explain.tracing.scan import Step
 
 
@@ -29,16 +30,18 @@ class Alike:
     def __init__(self, x: Array, lengths: Array, initial: Sequence[Array], hidden: Array, *, reverse: bool) -> None:
         steps, n, _ = x.shape
         in_order = slice(None, None, -1) if reverse else slice(None)
-        x = x[in_order]
         self._hidden = hidden[in_order]
         self._runs = (np.arange(steps)[:, None] < lengths)[in_order]
-        new = self._runs.copy()
-        new[:, 1:] &= _differs(x[:, 1:], x[:, :-1]) | ~self._runs[:, :-1]
-        self.inputs = x[new]
+        changes = np.empty((steps, n), np.bool_)
+        differ(np.ascontiguousarray(x), changes)
+        new = changes[in_order]
+        new[:, 1:] |= ~self._runs[:, :-1]
+        new &= self._runs
+        self.inputs = x[in_order][new]
         differs = new.copy()
         differs[:, 1:] |= self._runs[:, :-1] & ~self._runs[:, 1:]
         for state in initial:
-            differs[0, 1:] |= _differs(state[1:], state[:-1])
+            differs[0, 1:] |= (state[1:] != state[:-1]).any(axis=1)
         begins = np.logical_or.accumulate(differs)  # whether a group begins with the sequence
         begins[:, 0] = True
         self._group = begins.cumsum(axis=1) - 1  # of each sequence at each step
@@ -66,9 +69,3 @@ class Alike:
                 runs = self._runs[s]
                 self._hidden[s, runs] = states[0][self._group[s, runs]]
         return [state[self._group[-1]] for state in states], [self._hidden]
-
-
-def _differs(a: Array, b: Array) -> Array:
-    """Returns an array without the last axis: whether the bits differ."""
-    kind = np.uint64 if a.shape[-1] * a.itemsize % 8 == 0 else np.uint32
-    return (a.view(kind) != b.view(kind)).any(axis=-1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.kernels.lstm_states import next_states
+from lstm_explain.kernels.lstm_states import next_step
 from lstm_explain.methods import LRP
 from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.direction import Direction
@@ -175,10 +175,9 @@ def forward(direction: Direction, time: Timeline, x: Array, initial: list[Array]
     from_x = x @ direction.W.T.astype(kind) + direction.bias.astype(kind)
 
     def plain_step(states: list[Array], at: list[Array]) -> tuple[list[Array], list[Array]]:
-        z, c = at[0], states[1].copy()
-        z += states[0] @ R  # in place, because every element of from_x is read once
-        hidden = np.empty_like(c)
-        next_states(len(c), z, c, hidden)
+        (z,), (before, c) = at, states  # z may be overwritten, because every element of from_x is read once
+        c, hidden = c.copy(), np.empty_like(c)
+        next_step(z, before @ R, c, hidden)
         return [hidden, c], [hidden]
 
     def step(states: list[Array], at: list[Array]) -> tuple[list[Array], list[Array]]:
