@@ -3,7 +3,8 @@
 
 The processes write to the cache, at low priority, and end when nothing is left to compile, even where this process has
 ended before: so a short command leaves the cache filled for the next one. There are at most as many of them as
-processors, whoever starts them; those that are too many end at once, and their work is ordered again later.
+processors, whoever starts them; those that are too many end at once, and their work is ordered again later. Only what
+is urgent, and compiles within a second, is compiled at normal priority first.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 MODE = "LSTM_EXPLAIN_KERNELS"  # see compilation.py
 MOST_PROCESSES = 4
 NICENESS = 19
+URGENT = "urgent"  # argument of a process: it compiles its first order before it gives way
 LENGTH_BYTES = 4  # of a message to such a process, before it
 IDLE_SECONDS = 1.0  # after which such a process ends
 SECONDS_BETWEEN_ORDERS = 5.0  # of the same kernel, where the process has ended without it
@@ -53,7 +55,7 @@ class Compilers:
         self._ended_without: Counter[str] = Counter()  # how many processes were killed at it
         self._start = 0.0
 
-    def order(self, order: Order) -> None:
+    def order(self, order: Order, *, urgent: bool) -> None:
         """See `order` below. Does nothing where the same was ordered before."""
         key = f"{order[0]} {order[1]} {order[2]}"
         with self._lock:
@@ -63,7 +65,7 @@ class Compilers:
                 self._start = time.monotonic()
                 log.info("compiling kernels in the background; until they are ready, NumPy answers in their place")
             try:
-                process = self._orders[key] = self._next_process()
+                process = self._orders[key] = self._next_process(urgent=urgent)
                 assert process.stdin is not None
                 message = pickle.dumps((key, order))
                 process.stdin.write(len(message).to_bytes(LENGTH_BYTES, "little") + message)
@@ -79,11 +81,11 @@ class Compilers:
         with self._lock:
             return 0 if any(self._orders.values()) else len(self._orders)
 
-    def _next_process(self) -> subprocess.Popen[bytes]:
+    def _next_process(self, *, urgent: bool) -> subprocess.Popen[bytes]:
         """Returns a new process, as long as there are processors for more, else the one that has waited longest."""
         if len(self._processes) < most_processes():
             process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-m", __name__, *([URGENT] if urgent else [])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # a caller that captures ours would wait for its end
@@ -138,9 +140,9 @@ _compilers = Compilers()
 os.register_at_fork(after_in_child=lambda: globals().update(_compilers=Compilers()))
 
 
-def order(module: str, name: str, signature: Any) -> None:
+def order(module: str, name: str, signature: Any, *, urgent: bool = False) -> None:
     """Has a kernel compiled for a signature in another process. name: "" for all of the module that declare theirs."""
-    _compilers.order((module, name, signature))
+    _compilers.order((module, name, signature), urgent=urgent)
 
 
 def compiled() -> int:
@@ -149,7 +151,9 @@ def compiled() -> int:
 
 
 def _compile_what_is_asked() -> None:
-    _give_way()
+    urgent = sys.argv[1:] == [URGENT]
+    if not urgent:
+        _give_way()
     messages: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read_all, args=(messages,), name="messages", daemon=True).start()
     with ExitStack() as stack:
@@ -165,6 +169,9 @@ def _compile_what_is_asked() -> None:
                     failed = f"{type(error).__name__}: {error}".splitlines()[0]
                 with suppress(OSError):  # where nobody listens any more
                     print(key, failed, sep="\t", flush=True)
+                if urgent:
+                    _give_way()
+                    urgent = False
 
 
 def _give_way() -> None:

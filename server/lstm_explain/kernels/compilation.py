@@ -128,9 +128,9 @@ class _WithoutWaiting:
         return self._without()
 
     def look(self) -> None:
-        """Loads what the cache holds for the declared signatures, and orders the rest."""
+        """Loads what the cache holds for the declared signatures, and orders the rest, which is urgent."""
         for types in self._signatures:
-            self._load(types)
+            self._load(types, urgent=True)
 
     def _without(self) -> Callable[..., Any]:
         _last_without[0] = time.time_ns()
@@ -150,7 +150,7 @@ class _WithoutWaiting:
             raise TypeError(f"{self._kernel.__name__} has no signature for ({', '.join(map(str, types))})")
         return types
 
-    def _load(self, types: Any) -> Callable[..., Any] | None:
+    def _load(self, types: Any, *, urgent: bool = False) -> Callable[..., Any] | None:
         """Returns compiled code from memory or from the cache. Where there is none, it is ordered."""
         kernel, now = self._kernel, time.monotonic()
         if types not in kernel.overloads:
@@ -163,7 +163,7 @@ class _WithoutWaiting:
                     if mode() == BACKGROUND:
                         # those that declare their signatures are compiled when their module is imported
                         what = ("", None) if self._signatures else (kernel.__name__, signature)
-                        background.order(kernel.__module__, *what)
+                        background.order(kernel.__module__, *what, urgent=urgent)
                     return None
                 if self._signatures and len(kernel.overloads) == len(self._signatures):
                     kernel.disable_compile()  # calls convert their arguments from now on, without asking

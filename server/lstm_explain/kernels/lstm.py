@@ -16,7 +16,6 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.compilation import nobody_waits
-from lstm_explain.kernels.lstm_states import next_states
 from lstm_explain.kernels.prefixes import (
     differences,
     different_inputs,
@@ -32,6 +31,7 @@ from lstm_explain.kernels.prefixes import (
 )
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEP, activate, exp, tanh, widest_vectors
+from lstm_explain.kernels.single_steps import next_states
 from lstm_explain.kernels.time_steps import HERE, gather, is_set, place, steps_at_once
 
 

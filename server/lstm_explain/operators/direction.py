@@ -13,8 +13,8 @@ from lstm_explain.cancellation import stop_flag
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.kernels import buffer_pool
 from lstm_explain.kernels.compilation import soon
-from lstm_explain.kernels.neighbours import differ
 from lstm_explain.kernels.scalar_functions import CODES
+from lstm_explain.kernels.single_steps import differ
 from lstm_explain.methods import LRP
 from lstm_explain.operators.tape import (
     DirectionBack,

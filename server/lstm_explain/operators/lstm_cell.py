@@ -10,8 +10,6 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import lstm, lstm_gradient, lstm_relevance
-from lstm_explain.kernels.compilation import soon
-from lstm_explain.kernels.lstm_states import next_step
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
@@ -34,8 +32,6 @@ class LSTMDirection(Direction):
         usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
         self.slopes_from_z = not usual or self.clip > 0
         self.plain = lstm.is_plain.py_func(self.codes, self.clip, self.P, self.coupled)
-        if self.plain:
-            soon(next_step)
 
     def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
         shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 4 * self.hidden)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lstm_explain.cancellation import raise_if_stopped
 from lstm_explain.graph.ir import Array
-from lstm_explain.kernels.neighbours import differ
+from lstm_explain.kernels.single_steps import differ
 from lstm_explain.tracing.scan import Step
 
 
@@ -33,7 +33,7 @@ class Alike:
         self._hidden = hidden[in_order]
         self._runs = (np.arange(steps)[:, None] < lengths)[in_order]
         changes = np.empty((steps, n), np.bool_)
-        differ(np.ascontiguousarray(x), changes)
+        differ(np.ascontiguousarray(x).view(np.int32), changes)
         new = changes[in_order]
         new[:, 1:] |= ~self._runs[:, :-1]
         new &= self._runs

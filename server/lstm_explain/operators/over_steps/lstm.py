@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.kernels.lstm_states import next_step
+from lstm_explain.kernels.single_steps import next_step
 from lstm_explain.methods import LRP
 from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.direction import Direction
@@ -190,7 +190,7 @@ def forward(direction: Direction, time: Timeline, x: Array, initial: list[Array]
         hidden = f(o + P[1] * c if P else o) * h(c)
         return [hidden, c], [hidden]
 
-    last, (hidden,) = time.forwards(plain_step if direction.plain else step, initial, [from_x])
+    last, (hidden,) = time.forwards(plain_step if direction.plain and kind == np.float32 else step, initial, [from_x])
     return hidden, last
 
 
