@@ -146,7 +146,7 @@ def test_brief_work_compiles_nothing() -> None:
 def test_brief_work_is_not_repeated_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     model = lx.load(lstm())
     model.explain({"x": X})
-    monkeypatch.setattr("lstm_explain.program.precision.wanting", lambda *_: np.array([0]))
+    monkeypatch.setattr("lstm_explain.program.precision.Precision.wanting", lambda *_: np.array([0]))
     model.explain({"x": X[:, :3]})  # the copy in float64 is there
     with cancel_scope(CancelScope(lambda: None, quick_only=True)), pytest.raises(Deferred):
         model.explain({"x": X[:, :4]})
