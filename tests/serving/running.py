@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,13 @@ import grpc
 READY = re.compile(r"lstm-explain ready on ([^\s\"]+)\"?\}?$", re.MULTILINE)  # as text or as JSON
 PAGE = re.compile(r"lstm-explain page on ([^\s\"]+)\"?\}?$", re.MULTILINE)
 SECONDS_TO_START = 90
+# Not by preexec_fn: Python would fork, and gRPC's threads, which go on in the child, abort it when files are closed.
+LIMITED = """
+import os, resource, sys
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def listens(process: int) -> bool:
@@ -126,14 +133,16 @@ class Running:
 
 @contextmanager
 def serving(
-    models: Path, *flags: str, before: Callable[[], None] | None = None, **environment: str
+    models: Path, *flags: str, most_files: tuple[int, int] | None = None, **environment: str
 ) -> Iterator[Running]:
-    """A server that is ready; its process ends with the context. before: called first in the process."""
+    """A server that is ready; its process ends with the context. most_files: its limits of open files, the soft and the
+    hard one.
+    """
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as log:
         arguments = command("serve", "--models", str(models), "--listen", "127.0.0.1:0", *flags)
-        process = subprocess.Popen(
-            arguments, stdout=out, stderr=log, env={**os.environ, **environment}, preexec_fn=before
-        )
+        if most_files is not None:
+            arguments = [sys.executable, "-c", LIMITED, *map(str, most_files), *arguments]
+        process = subprocess.Popen(arguments, stdout=out, stderr=log, env={**os.environ, **environment})
         try:
             yield Running(_address(process, Path(out.name), Path(log.name)), process, log, out)
         finally:

@@ -56,10 +56,6 @@ def crowd(server: Running, count: int) -> ExitStack:
         return stack.pop_all()
 
 
-def limited_to(files: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-
-
 def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on(folder: Path) -> None:
     where = free_address()
     flags = ("--max-connections", "20", "--metrics-listen", where, "--web", "127.0.0.1:0")
@@ -80,7 +76,7 @@ def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on(folder: Pat
 
 def test_a_server_with_few_file_descriptors_serves_open_and_later_connections(folder: Path) -> None:
     """400 connections for 256 descriptors: new ones hung, nothing on disk could be read, and the log filled."""
-    with serving(folder, "--no-spare", before=limited_to(256)) as server, server.channel() as channel:
+    with serving(folder, "--no-spare", most_files=(256, 256)) as server, server.channel() as channel:
         assert health(channel) == health_pb2.HealthCheckResponse.SERVING
         with crowd(server, 400):
             until(lambda: TOLD in server.logged())
@@ -94,11 +90,8 @@ def test_a_server_with_few_file_descriptors_serves_open_and_later_connections(fo
 
 
 def test_a_server_raises_its_limit_of_open_files(folder: Path) -> None:
-    def half() -> None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-
-    with serving(folder, "--no-spare", before=half) as server:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with serving(folder, "--no-spare", most_files=(256, hard)) as server:
         for process in server.family():
             soft, hard = resource.prlimit(process, resource.RLIMIT_NOFILE)
             assert soft == hard > 256

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import signal
 import socket
 import struct
@@ -152,10 +151,7 @@ def test_failed_handshakes(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_process_without_file_descriptors(folder: Path) -> None:
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
-
-    with serving(folder, *JSON, before=limited) as server:
+    with serving(folder, *JSON, most_files=(96, 96)) as server:
         host, port = server.address.rsplit(":", 1)
         connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(150)]
         until(lambda: "which is the limit" in server.logged() or "descriptor" in server.logged())
