@@ -158,7 +158,8 @@ def ran(runner: Runner, door: Door, folder: Path = HERE) -> Report:
     lines: dict[str, dict] = {}
     for text in done.stdout.splitlines():
         try:
-            lines[json.loads(text)["case"]] = json.loads(text)
+            line = json.loads(text)
+            lines[line["case"]] = line
         except (ValueError, TypeError, KeyError):
             return Report(lines, f"no line of a report: {text!r}")
     if done.returncode not in (0, 1):

@@ -102,9 +102,7 @@ def test_connections_that_are_reset(server: Running) -> None:
         reset(METRICS, b"GET /met")
         reset(server.address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
         reset(server.address, b"GET / HTTP/1.1\r\n\r\n")
-        time.sleep(
-            0.02
-        )  # the queue of the metrics' port is short; connections that do not fit try again a second later
+        time.sleep(0.02)  # the metrics' port has a short queue; what does not fit tries again a second later
     assert answered(server)
     messages = records(server.logged())[before:]
     assert not [line for line in messages if line["level"] not in ("debug", "info")]

@@ -120,7 +120,8 @@ class LSTMDirection(Direction):
                 return [r_x, lost, *r_ends]
 
             return of_signals
-        sums, has_terms = NO_SUMS if lrp.relative is None else self._sums_of_gates, lrp.relative and len(self.P)
+        relative = lrp.relative is not None
+        sums, has_terms = self._sums_of_gates if relative else NO_SUMS, relative and len(self.P) > 0
         shared = [
             partial(
                 lstm_relevance.relevance_shared, lens.steps, order, self.reverse, RULES[lrp.gate_rule], self.coupled,
