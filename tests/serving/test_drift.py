@@ -132,6 +132,7 @@ def test_only_what_can_be_compared_counts(measured: tuple[Running, Callable[[str
     server, samples = measured
     gradient = method_pb2.Method(gradient_times_input=method_pb2.GradientTimesInput())
     same = method_pb2.Method(lrp=method_pb2.Lrp())
+    state = next(o for n in lstm().graph.node if n.op_type == "LSTM" for o in n.output if o)
     target, several = pb.Target(indices=[1]), [pb.TargetSet(target=pb.Target(indices=[1]))]
     counted = {
         "the defaults": (request(), 1),
@@ -139,6 +140,8 @@ def test_only_what_can_be_compared_counts(measured: tuple[Running, Callable[[str
         "another method": (request(method=gradient), 0),
         "another target": (request(target=target), 0),
         "several targets": (request(targets=several), 0),
+        "a condition": (request(condition="explained > -1e9"), 0),
+        "some of the relevance": (request(through=[pb.Through(value=state, units=[0])]), 0),
     }
     for what, (call, count) in counted.items():
         before = samples("lstm")

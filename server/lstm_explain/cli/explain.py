@@ -93,6 +93,7 @@ def explain(
     from lstm_explain.methods import LRP
     from lstm_explain.repository.group_notation import groups_from_text
     from lstm_explain.repository.text_notation import override_from_text
+    from lstm_explain.repository.through_notation import through_from_parts
 
     if not inputs and not text:
         raise typer.BadParameter("give the inputs: --input [NAME=]FILE, or --text for a model with a tokenizer")
@@ -108,7 +109,7 @@ def explain(
     chosen = override_from_text(LRP() if served is None else served.default_method, method, parameters)
     chosen = _with_baselines(chosen, baseline or (), mean_baseline or (), loaded)
     together = None if groups is None else groups_from_text(groups)
-    units = {name: _units(name, text) for name, text in (pair(given, "--through") for given in through or ())}
+    units = through_from_parts(through or ())
     explanation: Explanation | Explanations
     with runs_bar(chosen.name) as progress:
         if targets is None:
@@ -126,13 +127,6 @@ def explain(
         print(json.dumps(_summary(explanation)))
     for warning in _warnings(explanation):
         print(f"lstm-explain: warning: {warning}", file=sys.stderr)
-
-
-def _units(name: str, text: str) -> list[int]:
-    units = [unit.strip() for unit in text.split(",")]
-    if not all(unit.isdecimal() for unit in units):
-        raise typer.BadParameter(f"--through {name}={text!r}: expected whole numbers, separated by commas")
-    return [int(unit) for unit in units]
 
 
 def _text_inputs(model: Model) -> list[str]:

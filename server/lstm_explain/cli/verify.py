@@ -93,14 +93,12 @@ def _served(path: Path, opened: Opened) -> ServedModel:
 
 
 def _inputs(served: ServedModel, files: Any, texts: Any) -> dict[str, Any]:
-    from lstm_explain.inputs import with_ids
-
     arrays: dict[str, Any] = {**read_inputs(files, served.model, served.config.features)}
     if texts:
         if not served.model.tokenizers:
             raise typer.BadParameter("--text needs a model whose model.yaml names a tokenizer")
         arrays |= {name: list(texts) for name in served.model.tokenizers}
-    return dict(with_ids(arrays, served.model.tokenizers)[0])
+    return arrays
 
 
 def _report(opened: Opened, found: Verified, *, signer_known: bool, as_json: bool) -> None:

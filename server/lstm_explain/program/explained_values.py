@@ -9,6 +9,7 @@ from lstm_explain.errors import InputError, MethodError, TargetError
 from lstm_explain.methods import Method
 from lstm_explain.program.engine import Engine
 from lstm_explain.program.head import Head, default_output, explainable, head_of
+from lstm_explain.program.lstm_walk import VIEWS
 from lstm_explain.program.through import Through
 from lstm_explain.target import Target
 
@@ -47,7 +48,7 @@ class ExplainedValues:
             if name in self._views and not method.gates:
                 raise MethodError(f"capture: only LRP says something of {name!r}", field="capture")
             if name not in self._values and name not in self._views:
-                raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
+                raise self._unknown("capture", name)
         for name, _ in through:
             if name in self._graph.inputs:
                 raise InputError(f"through: {name!r} is an input, expected a value inside the model", field="through")
@@ -57,7 +58,7 @@ class ExplainedValues:
             if name in self._views and not method.gates:
                 raise MethodError(f"through: only LRP passes relevance through {name!r}", field="through")
             if name not in self._values and name not in self._views:
-                raise InputError(f"through: the model has no value {name!r} that depends on an input", field="through")
+                raise self._unknown("through", name)
         head = self.heads[output]
         if target.pre_activation or head.value == output:
             return output, head
@@ -69,3 +70,8 @@ class ExplainedValues:
                 field="target.pre_activation",
             )
         return output, Head(output, ())
+
+    def _unknown(self, field: str, name: str) -> InputError:
+        views = ", ".join(map(repr, sorted(self._views)[: len(VIEWS)]))  # of the first node
+        expected = f"; expected an inner value of the graph, or such as {views}" if views else ""
+        return InputError(f"{field}: the model has no value {name!r} that depends on an input{expected}", field=field)

@@ -149,7 +149,9 @@ def as_through(given: Mapping[str, Sequence[int]]) -> Through:
     for name, units in given.items():
         numbers = np.asarray(units)
         if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
-            raise InputError(f"through: the units of {name!r} are {units!r}, expected whole numbers", field="through")
+            raise InputError(
+                f"through: the units of {name!r} are {units!r}, expected whole numbers, at least one", field="through"
+            )
         found.append((name, tuple(dict.fromkeys(numbers.tolist()))))
     return tuple(found)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads groups of entries as the command line and the Open Inference Protocol write them."""
+"""Reads and writes groups of entries as the command line and the Open Inference Protocol do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lstm_explain.errors import InputError
@@ -40,3 +41,30 @@ def groups_from_text(text: str) -> Groups:
         else:
             raise InputError(f"groups: {part!r} is none of {EXPECTED}", field="groups")
     return Groups(**fields)
+
+
+def groups_as_text(groups: Groups) -> str:
+    """Returns the groups in the same notation, with what it lacks: the input of features, and a penalty."""
+    return "; ".join(_parts(groups))
+
+
+def _parts(groups: Groups) -> Iterator[str]:
+    if groups.window is not None:
+        yield f"window={groups.window}"
+    if groups.words:
+        yield "words"
+    if (cuts := groups.change_points) is not None:
+        penalty = "" if cuts.penalty is None else f" with penalty {cuts.penalty:g}"
+        yield f"change_points={cuts.segments}{penalty}"
+    if isinstance(groups.features, Mapping):
+        yield from _features("features", groups.features)
+    elif groups.features:
+        yield "features"
+
+
+def _features(prefix: str, features: Mapping[str, Any]) -> Iterator[str]:
+    for name, members in features.items():
+        if isinstance(members, Mapping):
+            yield from _features(f"{prefix}.{name}", members)
+        else:
+            yield f"{prefix}.{name}={','.join(map(str, members))}"

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.methods.base import Method
+from lstm_explain.repository.group_notation import groups_as_text
 from lstm_explain.repository.request import ModelRequest
+from lstm_explain.repository.through_notation import through_as_text
 from lstm_explain.serving.audit.note import Origin, RequestNote
 from lstm_explain.serving.audit.stream import AuditStream, moment
 from lstm_explain.target import Target, text_of
@@ -89,6 +91,10 @@ class AuditLog:
                 more += f', "method": {_described(request.method, most)}, "target": {_quoted(target, most)}'
                 if request.condition is not None:
                     more += f', "condition": {_quoted(str(request.condition), most)}, "left_out": {note.left_out}'
+                if request.groups is not None:
+                    more += f', "groups": {_quoted(groups_as_text(request.groups), most)}'
+                if request.through:
+                    more += f', "through": {_quoted(through_as_text(request.through), most)}'
             if self._with_inputs:
                 more += f', "inputs": {json.dumps({name: _array(value) for name, value in request.inputs.items()})}'
         who = _who(origin.caller, origin.subject, origin.peer, origin.face, most)

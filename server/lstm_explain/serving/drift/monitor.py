@@ -36,10 +36,11 @@ class DriftMonitor:
     def explained(self, served: ServedModel, request: ModelRequest, explanation: Explanation) -> None:
         """Adds one sample of the answer, chosen at random: those of one request may resemble each other, and the
         statistic requires independent ones. Requests by another method or for another target than the reference's do
-        not count, nor do those with a condition, which selects what is no fair sample.
+        not count, nor do those with a condition, which selects what is no fair sample, and those whose relevance passes
+        through chosen units only.
         """
         reference = served.drift
-        if reference is None or request.method is None or request.condition is not None:
+        if reference is None or request.method is None or request.condition is not None or request.through:
             return
         if self._random.random() >= self._share:
             return

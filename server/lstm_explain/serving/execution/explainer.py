@@ -14,7 +14,7 @@ from typing import TypeVar
 from google.rpc import code_pb2, status_pb2
 
 from lstm_explain.cancellation import Cancelled, CancelScope, Deferred, cancel_scope
-from lstm_explain.errors import CostError, InputError
+from lstm_explain.errors import CostError
 from lstm_explain.inputs import check_inputs
 from lstm_explain.progress import Report
 from lstm_explain.repository.request import ModelRequest
@@ -250,10 +250,6 @@ class Explainer:
         request = job.request = job.note.request = read(served)
         if request.receipt and self._receipt_of is None:
             raise NoReceiptKey("this server signs no receipts: it was started without --receipt-key", field="receipt")
-        if request.receipt and request.groups is not None:
-            raise InputError("a receipt has no groups: ask for one of them", field="receipt")
-        if request.receipt and request.through:
-            raise InputError("a receipt does not say `through`: ask for one of them", field="receipt")
         read_text(served, request, self._limits)
         limits = self._limits.tightened(served.limits)
         if self._own_samples:

@@ -32,6 +32,8 @@ class ReceiptSigner:
             request.capture,
             request.condition,
             was_without(job.began),
+            request.groups,
+            request.through,
         )
         time = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         content = statement(answered, job.request_id, time, self._key.public)

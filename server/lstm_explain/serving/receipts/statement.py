@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from lstm_explain.condition import Condition, parse_condition
+from lstm_explain.grouping import Groups
 from lstm_explain.inputs import check_inputs
 from lstm_explain.methods import METHODS, Method
 from lstm_explain.methods.background import Background
@@ -26,23 +27,26 @@ from lstm_explain.model import Explanation
 from lstm_explain.repository.as_json import listed
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving.receipts.environment import environment
+from lstm_explain.serving.wire.groups import to_groups, to_through
 from lstm_explain.serving.wire.methods import from_method, to_method
 from lstm_explain.serving.wire.targets import from_target, to_target
 from lstm_explain.serving.wire.tensors import to_fields, to_tensor
 from lstm_explain.several import joined
 from lstm_explain.target import Target
+from lstm_explain_client.wire_groups import to_wire_groups, to_wire_through
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
 
 Array = npt.NDArray[Any]
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://lstm-explain.dev/receipt/v1"
 LEDGER = ("inputs", "initial_states", "absorbed", "residual")
+GROUP_NAMES, GROUP_STEPS = "group_names/", "group_steps/"  # and the input
 
 
 @dataclass(frozen=True)
 class Answered:
     """One answered request. several: whether it asked for a list of targets, even of one. without_kernels: whether
-    NumPy answered, because kernels were not compiled yet.
+    NumPy answered, because kernels were not compiled yet. groups, through: see ModelRequest.
     """
 
     served: ServedModel
@@ -52,6 +56,8 @@ class Answered:
     capture: tuple[str, ...] = ()
     condition: Condition | None = None
     without_kernels: bool = False
+    groups: Groups | None = None
+    through: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Asked:
     several: bool
     capture: tuple[str, ...]
     condition: Condition | None
+    groups: Groups | None
+    through: dict[str, tuple[int, ...]]
 
 
 def statement(answered: Answered, request_id: str, time: str, public_key: str) -> dict[str, Any]:
@@ -89,6 +97,8 @@ def statement(answered: Answered, request_id: str, time: str, public_key: str) -
             "several": answered.several,
             "capture": list(answered.capture),
             **_of_condition(answered),
+            **_of_groups(answered),
+            **({"through": [_plain(one) for one in to_wire_through(answered.through)]} if answered.through else {}),
             "explained": numbers.explained.tolist(),
             "ledger": {part: listed(getattr(numbers.ledger, part)) for part in LEDGER},
             "warnings": list(numbers.warnings),
@@ -104,6 +114,11 @@ def _of_condition(answered: Answered) -> dict[str, Any]:
     return {"condition": str(answered.condition), "notExplained": reasons}
 
 
+def _of_groups(answered: Answered) -> dict[str, Any]:
+    message = to_wire_groups(answered.groups)
+    return {} if message is None else {"groups": _plain(message)}
+
+
 def arrays_of(answered: Answered) -> dict[str, Array]:
     """Returns the arrays of the answer by name. Those of several targets have an axis of targets in front."""
     first = answered.explanations[0]
@@ -112,10 +127,23 @@ def arrays_of(answered: Answered) -> dict[str, Array]:
         **{f"relevance/{name}": array for name, array in numbers.relevance.items()},
         **{f"captured/{name}": array for name, array in numbers.captured.items()},
         **{f"standard_error/{name}": array for name, array in numbers.standard_error.items()},
+        **_group_arrays(answered),
         **{f"output/{name}": array for name, array in first.outputs.items()},
         "explained": numbers.explained,
         **{f"ledger/{part}": getattr(numbers.ledger, part) for part in LEDGER},
     }
+
+
+def _group_arrays(answered: Answered) -> dict[str, Array]:
+    """Returns the arrays of the field `groups` of the answer."""
+    found: dict[str, Array] = {}
+    for name, own in answered.explanations[0].groups.items():
+        found |= {f"{GROUP_NAMES}{name}": own.names, f"{GROUP_STEPS}{name}": own.steps}
+        for part in ("relevance", "standard_error"):
+            each = [getattr(one.groups[name], part) for one in answered.explanations]
+            if each[0] is not None:
+                found[f"group_{part}/{name}"] = np.stack(each) if answered.several else each[0]
+    return found
 
 
 def described(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
@@ -144,7 +172,12 @@ def asked(predicate: Mapping[str, Any], served: ServedModel) -> Asked:
         target = to_target(json_format.ParseDict(one, explanation_pb2.Target()), Target(), served.model.outputs)
         targets.append(target)
     condition = parse_condition(predicate.get("condition", ""))
-    return Asked(method, targets, bool(predicate["several"]), tuple(predicate["capture"]), condition)
+    groups = None
+    if "groups" in predicate:
+        groups = to_groups(json_format.ParseDict(predicate["groups"], explanation_pb2.Groups()))
+    through = to_through(json_format.ParseDict(o, explanation_pb2.Through()) for o in predicate.get("through", ()))
+    several, capture = bool(predicate["several"]), tuple(predicate["capture"])
+    return Asked(method, targets, several, capture, condition, groups, through)
 
 
 def _plain(message: Message) -> dict[str, Any]:

@@ -11,15 +11,21 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.json_format import ParseError
 
-from lstm_explain.inputs import check_inputs
+from lstm_explain.errors import InputError
+from lstm_explain.grouping import NO_GROUPS, Grouping
+from lstm_explain.inputs import Inputs, check_inputs, with_ids, word_numbers
 from lstm_explain.repository.served_model import ServedModel
+from lstm_explain.runner.groups import find_groups, words_of
 from lstm_explain.serving.receipts.envelope import Altered
 from lstm_explain.serving.receipts.environment import differences, environment
 from lstm_explain.serving.receipts.statement import (
+    GROUP_NAMES,
+    GROUP_STEPS,
     LEDGER,
     PREDICATE_TYPE,
     STATEMENT_TYPE,
     Answered,
+    Asked,
     arrays_of,
     asked,
     described,
@@ -46,16 +52,18 @@ class Verified:
 def verify(
     statement: Mapping[str, Any],
     served: ServedModel,
-    inputs: Mapping[str, Array],
+    inputs: Inputs,
     relevance: Mapping[str, Array],
     tolerance: float = TOLERANCE,
 ) -> Verified:
-    """Computes the answer again and compares it. inputs: as the model takes them, texts as ids. relevance: the arrays
-    that the caller got, by input, if they are there; they must be the ones that the receipt states.
+    """Computes the answer again and compares it. inputs: as `Model.explain` takes them; a text may also be given as the
+    ids of its tokens, unless the groups are words. relevance: the arrays that the caller got, by input, if they are
+    there; they must be the ones that the receipt states.
 
     On the same kind of processor with the same packages, every array must have the same bits. Elsewhere, each explained
     value and each part of the ledger may differ by `tolerance` times the largest of them in the sample, and each
-    element of `relevance` by as much of the largest element. Raises Altered, and Error of the engine.
+    element of `relevance` by as much of the largest element; the groups must have the same names and steps. Raises
+    Altered, and Error of the engine.
     """
     try:
         return _verify(statement, served, inputs, relevance, tolerance)
@@ -66,7 +74,7 @@ def verify(
 def _verify(
     statement: Mapping[str, Any],
     served: ServedModel,
-    inputs: Mapping[str, Array],
+    inputs: Inputs,
     relevance: Mapping[str, Array],
     tolerance: float,
 ) -> Verified:
@@ -75,20 +83,23 @@ def _verify(
         raise Altered(f"the statement is {kinds[1]}, expected {PREDICATE_TYPE}")
     predicate, subjects = statement["predicate"], _by_name(statement["subject"])
     _check_model(predicate["model"], served)
-    given = check_inputs(served.model.inputs, inputs)
+    ids, tokens = with_ids(inputs, served.model.tokenizers)
+    given = check_inputs(served.model.inputs, ids)
     _check_arrays(_by_name(predicate["inputs"]), given, "input")
     _check_arrays(subjects, {f"relevance/{name}": array for name, array in relevance.items()}, "", part=True)
     request = asked(predicate, served)
+    grouping = _grouping(request, served, inputs, given, tokens)
+    model, method, capture, condition = served.model, request.method, request.capture, request.condition
     if request.several:
         answers = list(
-            served.model.explain_many(
-                given, request.method, request.targets, request.capture, condition=request.condition
+            model.explain_many(
+                given, method, request.targets, capture, None, condition, grouping, through=request.through
             )
         )
     else:
-        target, condition = request.targets[0], request.condition
-        answers = [served.model.explain(given, request.method, target, request.capture, condition=condition)]
-    answered = Answered(served, given, answers, request.several, request.capture, request.condition)
+        (target,) = request.targets
+        answers = [model.explain(given, method, target, capture, None, condition, grouping, through=request.through)]
+    answered = Answered(served, given, answers, request.several, capture, condition)
     arrays = arrays_of(answered)
     found = _by_name(described(arrays))
     apart = tuple(differences(predicate["environment"], environment()))
@@ -100,6 +111,8 @@ def _verify(
         raise Altered(f"computed again, these arrays have other bits, {problem}: {', '.join(other)}")
     if wrong := sorted(name for name in other if _shape(found, name) != _shape(subjects, name)):
         raise Altered(f"computed again, these arrays have another type or shape: {', '.join(wrong)}")
+    if wrong := [name for name in other if name.startswith((GROUP_NAMES, GROUP_STEPS))]:
+        raise Altered(f"computed again, these arrays have other values: {', '.join(wrong)}")
     recorded = {"explained": predicate["explained"], **{part: predicate["ledger"][part] for part in LEDGER}}
     computed = {"explained": arrays["explained"], **{part: arrays[f"ledger/{part}"] for part in LEDGER}}
     largest = _ledger_difference(recorded, computed)
@@ -111,6 +124,20 @@ def _verify(
         )
     elementwise = {f"relevance/{name}" for name in relevance} >= {n for n in subjects if n.startswith("relevance/")}
     return Verified(TOLERATED, apart, largest, elementwise)
+
+
+def _grouping(
+    asked: Asked, served: ServedModel, inputs: Inputs, given: Mapping[str, Array], tokens: Mapping[str, Array]
+) -> Grouping:
+    """Returns the groups that the receipt says were asked for. Raises InputError."""
+    if asked.groups is None:
+        return NO_GROUPS
+    model = served.model
+    words = words_of(word_numbers(inputs, model.tokenizers), tokens) if asked.groups.words else {}
+    if asked.groups.words and not words:
+        problem = "the groups of this receipt are words: they can be found in the text, not in the ids of its tokens"
+        raise InputError(problem, field="inputs")
+    return find_groups(asked.groups, given, model.axes, model.labels, words)
 
 
 def _check_model(recorded: Mapping[str, Any], served: ServedModel) -> None:

@@ -18,7 +18,7 @@ from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.repository.text_notation import override_from_text
 from lstm_explain.serving.execution.batcher import Job
-from lstm_explain.serving.wire.groups import from_groups, to_groups
+from lstm_explain.serving.wire.groups import from_groups, to_groups, to_through
 from lstm_explain.serving.wire.methods import default_method, from_method, to_method
 from lstm_explain.serving.wire.targets import default_target, from_target, to_target, to_targets
 from lstm_explain.serving.wire.tensors import Array, to_arrays, to_fields
@@ -42,7 +42,7 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Mo
         receipt=request.receipt,
         condition=parse_condition(request.condition),
         groups=to_groups(request.groups) if request.HasField("groups") else None,
-        through={one.value: tuple(one.units) for one in request.through},
+        through=to_through(request.through),
     )
 
 

@@ -49,6 +49,8 @@ def _parameter(field: str, request: grpc_service_pb2.ModelInferRequest) -> str:
             return "parameters[explain_targets]"
         alone = "explain" if top == "method" else "explain_target"
         return f"parameters[{alone if name in ('', 'index', 'output') else f'explain_{name}'}]"
+    if top in ("groups", "through", "condition", "receipt") and f"explain_{top}" in request.parameters:
+        return f"parameters[explain_{top}]"
     return {"model": "model_name", "version": "model_version"}.get(field, field)
 
 

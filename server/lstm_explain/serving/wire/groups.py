@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts groups of entries, and their relevance."""
+"""Converts groups of entries, their relevance, and the units that relevance passes through."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,16 @@ def _features(groups: Sequence[explanation_pb2.FeatureGroup]) -> dict[str, Any]:
     if "" in by_input and len(by_input) > 1:
         raise InputError("groups: some features name their input, others do not", field="groups.features")
     return by_input.get("", by_input)
+
+
+def to_through(messages: Iterable[explanation_pb2.Through]) -> dict[str, tuple[int, ...]]:
+    """Returns the units by value. Raises InputError where a value occurs twice: only one condition would hold."""
+    found: dict[str, tuple[int, ...]] = {}
+    for number, one in enumerate(messages):
+        if one.value in found:
+            raise InputError(f"through: {one.value!r} occurs twice", field=f"through[{number}].value")
+        found[one.value] = tuple(one.units)
+    return found
 
 
 def from_groups(explanations: Sequence[Explanation], *, several: bool = False) -> dict[str, Any]:

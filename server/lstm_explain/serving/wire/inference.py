@@ -15,6 +15,9 @@ explain_pre_activation  true or false
 explain_receipt         true asks for a receipt of the answer
 explain_condition       text: what the prediction of a sample must meet to be explained, such as `probability > 0.8`, as
                         in lstm_explain.v1.ExplainRequest
+explain_groups          text: entries that belong together, such as `window=24; features.weather=rain,wind`
+explain_through         text: the units of inner values that relevance passes through, such as `lstm.cell=72,86`.
+                        Several values, separated by semicolons, are several conditions that must all hold
 explain_<parameter>     a parameter of the method. It may be text too, for clients that cannot send a float, and for
                         values of several numbers: `[0, 0.5]`, `0.1,0.01`, `2:5`,
                         `dense=gamma(0.25); first=z_box(-1, 1)`
@@ -41,15 +44,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_explain.condition import Condition, parse_condition
+from lstm_explain.condition import parse_condition
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
-from lstm_explain.grouping import Groups
 from lstm_explain.methods import Method
 from lstm_explain.model import Explanation
 from lstm_explain.repository.group_notation import groups_from_text
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import Card, ServedModel
 from lstm_explain.repository.text_notation import override_from_text, parse_value
+from lstm_explain.repository.through_notation import through_from_text
 from lstm_explain.serving.errors import short
 from lstm_explain.serving.execution.batcher import Job
 from lstm_explain.serving.models.snapshot import Entry, Failed, InTrial, Ready, Unloaded
@@ -68,10 +71,11 @@ RELEVANCE, TOKENS, LEDGER, EXPLAINED = "relevance:", "tokens:", "ledger:", "expl
 STANDARD_ERROR = "standard_error:"
 WARNINGS, QUANTITY, TARGETS, RECEIPT = "warnings", "explained_quantity", "targets", "receipt"
 CONDITION, NOT_EXPLAINED = "condition", "not_explained"
+THROUGH = "through"
 GROUPS, GROUP_RELEVANCE, GROUP_NAMES = "groups", "group_relevance:", "group_names:"
 LEDGER_PARTS = ("inputs", "initial_states", "absorbed", "residual")
 _TARGET = ("target", "targets", "contrast", "batch_axis", "pre_activation")
-_NOT_OF_THE_METHOD = (*_TARGET, RECEIPT, CONDITION, GROUPS)
+_NOT_OF_THE_METHOD = (*_TARGET, RECEIPT, CONDITION, GROUPS, THROUGH)
 
 
 def wants_explanation(request: pb.ModelInferRequest) -> bool:
@@ -88,8 +92,9 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Mo
         target=_target(values, served) or served.default_target,
         targets=_targets(values, served),
         receipt=RECEIPT in values and _flag(RECEIPT, values[RECEIPT]),
-        condition=_condition(values.get(CONDITION, "")),
-        groups=_groups(values[GROUPS]) if GROUPS in values else None,
+        condition=parse_condition(_text(CONDITION, values.get(CONDITION, ""))),
+        groups=groups_from_text(_text(GROUPS, values[GROUPS])) if GROUPS in values else None,
+        through=through_from_text(_text(THROUGH, values.get(THROUGH, ""))),
     )
     texts = [name for name, array in query.inputs.items() if array.dtype == object]
     explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in texts)]
@@ -162,12 +167,6 @@ def _group_outputs(explanations: Sequence[Explanation], *, stacked: bool) -> dic
     return found
 
 
-def _groups(value: Any) -> Groups:
-    if not isinstance(value, str):
-        raise InputError(f"{PREFIX}{GROUPS} must be text, not {value!r}", field=GROUPS)
-    return groups_from_text(value)
-
-
 def _described(explanation: Explanation) -> dict[str, Any]:
     target = explanation.target
     return {
@@ -223,10 +222,10 @@ def _method(request: pb.ModelInferRequest, values: Mapping[str, Any], default: M
     )
 
 
-def _condition(value: Any) -> Condition | None:
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{PREFIX}{CONDITION} must be text, not {value!r}", field=CONDITION)
-    return parse_condition(value)
+        raise InputError(f"{PREFIX}{name} must be text, not {value!r}", field=name)
+    return value
 
 
 def _target(values: Mapping[str, Any], served: ServedModel) -> Target:
