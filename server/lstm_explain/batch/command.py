@@ -32,9 +32,11 @@ from lstm_explain.batch.stats import merge
 from lstm_explain.condition import parse_condition
 from lstm_explain.durable_files import atomically, remove_leftovers, write_text
 from lstm_explain.errors import InputError, TargetError
+from lstm_explain.repository.group_notation import groups_as_text, groups_from_text
 from lstm_explain.repository.model_folder import find_model
 from lstm_explain.repository.served_model import ServedModel, load_served
 from lstm_explain.repository.text_notation import override_from_text
+from lstm_explain.repository.through_notation import through_as_text, through_from_parts
 
 LOCK, REPORT, SUMMARY = ".lock", "report.html", "summary.json"
 PROBE_ROWS = 16  # rows that are tried before the job begins
@@ -55,22 +57,30 @@ class JobRequest:
     shard_rows: int | None = None
     targets: str | None = None
     condition: str = ""
+    groups: str | None = None
+    through: Sequence[str] = ()
 
 
 def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
     """Writes the manifest of a new job, or resumes an existing one. Raises Error, OSError."""
+    groups = None if request.groups is None else groups_from_text(request.groups)
+    through, condition = through_from_parts(request.through), parse_condition(request.condition)
+    for name, given in (("groups", groups), ("through", through)):
+        if condition and given:
+            raise InputError(f"{name} and a condition exclude each other", field=name)
     source = find_model(request.model)
     served = load_served(source)
     paths = find_data(request.data)
     root = request.data if request.data.is_dir() else request.data.parent
+    method = served.with_background(override_from_text(served.default_method, request.method, request.parameters or {}))
     job = Job(
         model=request.model.absolute(),
-        method=served.with_background(
-            override_from_text(served.default_method, request.method, request.parameters or {})
-        ),
+        method=method if groups is None else method.over_groups(),
         target=served.target_from_text(request.target),
         targets=() if request.targets is None else served.targets_from_text(request.targets),
-        condition=parse_condition(request.condition),
+        condition=condition,
+        groups=groups,
+        through=through,
         columns=dict(request.columns or {}),
         key=request.key,
         data=tuple(path.absolute() for path in paths),
@@ -138,6 +148,10 @@ def _report(job: Job, served: ServedModel, total: Total, reference: Path | None)
     lines = report.lines_of(stats, served.config.features, reference)
     largest = report.worst_drift(lines)
     facts = {"model": served.name, "method": str(job.method), "target": job.target.output or "the model's own"}
+    if job.groups is not None:
+        facts["groups"] = groups_as_text(job.groups)
+    if job.through:
+        facts["relevance through"] = through_as_text(job.through)
     if reference is not None:
         facts["reference"] = str(reference)
     if largest is not None:
@@ -180,14 +194,17 @@ def _check_columns(job: Job, served: ServedModel, name: str, file: DataFile) -> 
 
 
 def _with_padding(job: Job, served: ServedModel, files: Sequence[DataFile]) -> Job:
-    """Finds out with the first rows whether padding changes answers. Raises Error where no row can be explained."""
+    """Finds out with the first rows whether padding changes answers. Raises Error where no row can be explained, and
+    where groups or units do not fit the model.
+    """
     first = job.shards[0]
     file = files[first.file]
     explainer = job.explainer(served, file.columns)
     stop = min(first.stop, first.start + PROBE_ROWS)
     _, _, rows = next(windows(file, explainer.feed, job.key, first.start, stop))
+    explainer.check(rows)
     found = explainer.explain(rows)
     reasons = [row for row in found if isinstance(row, Unusable)]
     if len(reasons) == len(found) and all(row.error == TargetError.__name__ for row in reasons):
         raise TargetError(reasons[0].reason, field="target")
-    return replace(job, padding=find_padding(replace(explainer, condition=None), rows))
+    return replace(job, padding=find_padding(replace(explainer, condition=None, groups=None), rows))

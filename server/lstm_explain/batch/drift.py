@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from lstm_explain.batch.cells import Array, cells
+from lstm_explain.batch.groups import are_players
 from lstm_explain.batch.job import ROWS, Job
 from lstm_explain.batch.source import open_data
 from lstm_explain.durable_files import write_text
@@ -32,6 +33,12 @@ def check(job: Job) -> None:
         raise InputError(
             "a reference for drift is of all rows, not of those that meet a condition", field="as_reference"
         )
+    if job.through:
+        raise InputError(
+            "a reference for drift is of all relevance, not of that through some units", field="as_reference"
+        )
+    if are_players(job.method):
+        raise InputError("a reference for drift is of entries, not of groups as players", field="as_reference")
     if reference_path(find_model(job.model)) is None:
         raise InputError(f"{job.model}: only a version in a folder of its own has a reference", field="as_reference")
 

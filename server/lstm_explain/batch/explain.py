@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from lstm_explain.batch.cells import Array, Unusable
 from lstm_explain.batch.feed import Feed, Row
+from lstm_explain.batch.groups import are_players, groups_of_batch, groups_of_row, relevance_of_groups
 from lstm_explain.condition import Condition
-from lstm_explain.errors import Error, MethodError, ModelError, UnsupportedOperator
+from lstm_explain.errors import Error, InputError, MethodError, ModelError, UnsupportedOperator
+from lstm_explain.grouping import NO_GROUPS, Grouping, GroupRelevance, Groups
 from lstm_explain.methods import Method
 from lstm_explain.model import Explanation, Model
 from lstm_explain.repository.request_limits import estimate
@@ -30,7 +32,8 @@ class RowResult:
 
     target: the explained position, if there was one. quantity: what `explained` is of the output; see Explanation.
     others: the results for further targets of the job. not_explained: why a condition left the row out; empty where it
-    is explained.
+    is explained. groups: the relevance of groups of entries by input, without a batch axis; empty where the job asks
+    for none.
     """
 
     relevance: Mapping[str, Array]
@@ -46,6 +49,7 @@ class RowResult:
     warning: str = ""
     others: tuple[RowResult, ...] = ()
     not_explained: str = ""
+    groups: Mapping[str, GroupRelevance] = field(default_factory=dict)
 
     @property
     def each(self) -> tuple[RowResult, ...]:
@@ -70,7 +74,8 @@ class Padding:
 class Explainer:
     """targets: several at once, which take the place of `target`. outputs: those that are kept, with the axis along
     which samples lie (None: the output belongs to one sample). condition: what a row's prediction must meet to be
-    explained.
+    explained. groups: entries whose relevance is summed. through: by inner value, the units that relevance passes
+    through.
     """
 
     model: Model
@@ -81,11 +86,29 @@ class Explainer:
     padding: Padding = Padding()
     targets: tuple[TargetSet, ...] = ()
     condition: Condition | None = None
+    groups: Groups | None = None
+    through: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raises Error if the groups or the units fit no row: tries rows until one can be explained."""
+        for row in rows if self.groups is not None or self.through else ():
+            if row.problem:
+                continue
+            try:
+                grouped = replace(row, groups=self._groups(row))
+                self._explanations([grouped] * (self.feed.fixed_batch or 1))
+            except Error as error:
+                if error.field.partition(".")[0] in ("groups", "through"):
+                    raise
+            else:
+                return
 
     def explain(self, rows: Sequence[Row]) -> list[RowResult | Unusable]:
         """Returns an answer or a reason for each row. Raises Error where no row can be explained, whatever it
         contains.
         """
+        if self.groups is not None:
+            rows = [self._grouped(row) for row in rows]
         found: list[RowResult | Unusable] = [Unusable(row.problem) for row in rows]
         usable = [i for i, row in enumerate(rows) if not row.problem]
         largest_spread: tuple[int, int] = (0, -1)
@@ -98,6 +121,19 @@ class Explainer:
             return replace(self, padding=Padding()).explain(rows)  # The model depends on padding after all.
         return found
 
+    def _groups(self, row: Row) -> Grouping:
+        """Raises InputError."""
+        return NO_GROUPS if self.groups is None else groups_of_row(self.groups, self.model, self.feed, row)
+
+    def _grouped(self, row: Row) -> Row:
+        """Returns the row with its groups, or with the reason why they cannot be found."""
+        if row.problem:
+            return row
+        try:
+            return replace(row, groups=self._groups(row))
+        except InputError as error:
+            return replace(row, problem=str(error))
+
     def _explain_one(self, row: Row) -> RowResult | Unusable:
         found: list[RowResult | Unusable] = [Unusable("")]
         self._explain([row], [0], found)
@@ -108,7 +144,7 @@ class Explainer:
         kinds: dict[object, list[int]] = {}
         for i in usable:
             steps = () if self.padding.allowed else self.feed.steps(rows[i])
-            kinds.setdefault((self.feed.frame(rows[i]), steps), []).append(i)
+            kinds.setdefault((self.feed.frame(rows[i]), steps, self._players(rows[i])), []).append(i)
         for alike in kinds.values():
             alike.sort(key=lambda i: self.feed.steps(rows[i]), reverse=True)
             start = 0
@@ -121,15 +157,19 @@ class Explainer:
         fixed = self.feed.fixed_batch
         if fixed is not None:
             return fixed
-        one = estimate(self.model, self.feed.stack([longest]), self.method, self.targets)
+        one = estimate(self.model, self.feed.stack([longest]), self.method, self.targets, self._players(longest))
         return max(1, min(MAX_ROWS, MAX_BYTES // one))
+
+    def _players(self, row: Row) -> tuple[int, ...]:
+        """Returns the number of groups of every input, where they are players."""
+        return tuple(own.count for own in row.groups.values()) if are_players(self.method) else ()
 
     def _explain(self, rows: Sequence[Row], batch: Sequence[int], found: list[RowResult | Unusable]) -> None:
         """Fills in the answers of the batch. A batch that fails is halved until the faulty row is found."""
         batch_rows = [rows[i] for i in batch]
         batch_rows += batch_rows[-1:] * ((self.feed.fixed_batch or 0) - len(batch))
         try:
-            explanations = self._explanations(self.feed.stack(batch_rows))
+            explanations = self._explanations(batch_rows)
         except (ModelError, MethodError, UnsupportedOperator):
             raise  # Every row would fail in the same way.
         except Exception as error:
@@ -146,16 +186,21 @@ class Explainer:
         self._explain(rows, batch[:middle], found)
         self._explain(rows, batch[middle:], found)
 
-    def _explanations(self, inputs: Mapping[str, Array]) -> Sequence[Explanation]:
+    def _explanations(self, rows: Sequence[Row]) -> Sequence[Explanation]:
         """Returns one per target of the job."""
+        inputs, grouping = self.feed.stack(rows), NO_GROUPS
+        if self.groups is not None and are_players(self.method):
+            grouping = groups_of_batch(self.groups, self.model, self.feed, rows)
+        given = (), None, self.condition, grouping, self.through
         if self.targets:
-            return self.model.explain_many(inputs, self.method, self.targets, condition=self.condition)
-        return [self.model.explain(inputs, self.method, self.target, condition=self.condition)]
+            return self.model.explain_many(inputs, self.method, self.targets, *given)
+        return [self.model.explain(inputs, self.method, self.target, *given)]
 
     def _part(self, of: Explanation, at: int, row: Row) -> RowResult:
         ledger, index = of.ledger, of.target.index
+        relevance, error = self._inputs(of.relevance, at, row), self._inputs(of.standard_error, at, row)
         return RowResult(
-            self._inputs(of.relevance, at, row),
+            relevance,
             {name: self._output(name, of.outputs[name], at, row) for name in self.outputs},
             None if index is None else [int(n) for n in np.asarray(index)[at]],
             float(of.explained[at]),
@@ -164,9 +209,10 @@ class Explainer:
             float(ledger.initial_states[at]),
             float(ledger.absorbed[at]),
             float(ledger.residual[at]),
-            self._inputs(of.standard_error, at, row),
+            error,
             "" if of.why_not(at) else "; ".join(of.warnings_of(at)),
             not_explained=of.why_not(at),
+            groups={} if self.groups is None else relevance_of_groups(row, self.feed, relevance, error),
         )
 
     def _inputs(self, arrays: Mapping[str, Array], at: int, row: Row) -> dict[str, Array]:
@@ -212,7 +258,7 @@ def find_padding(explainer: Explainer, rows: Sequence[Row]) -> Padding:
     lengths.
     """
     best = Padding()
-    if explainer.feed.fixed_batch is not None:
+    if explainer.feed.fixed_batch is not None or are_players(explainer.method):
         return best
     for row in [row for row in rows if not row.problem][:4]:
         steps = max(explainer.feed.steps(row), default=0)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lstm_explain.batch.cells import Array, Cell, Unusable, cells, kind_of
 from lstm_explain.batch.source import Columns
 from lstm_explain.errors import Error, InputError
+from lstm_explain.grouping import Grouping
 from lstm_explain.inputs import TensorSpec
 from lstm_explain.program.axes import Axes, fixed_batch
 from lstm_explain.repository.served_model import ServedModel
@@ -23,11 +24,15 @@ PADDING = 0
 
 @dataclass(frozen=True)
 class Row:
-    """inputs: without the batch axis. tokens: of the inputs that came as text. problem: why there are no inputs."""
+    """inputs: without the batch axis. tokens: of the inputs that came as text. words: the word of each token, where the
+    groups are words. groups: of the entries, with a batch axis of one. problem: why there are no inputs.
+    """
 
     inputs: Mapping[str, Array] = field(default_factory=dict)
     tokens: Mapping[str, list[str]] = field(default_factory=dict)
     problem: str = ""
+    words: Mapping[str, Array] = field(default_factory=dict)
+    groups: Grouping = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Feed:
     """The mapping from columns to inputs.
 
     specs, axes: of the model's inputs. texts: inputs that may come as text. columns: by input, the column. lengths:
-    inputs of lengths that no column provides: by name, the input whose time steps they count.
+    inputs of lengths that no column provides: by name, the input whose time steps they count. with_words: whether
+        rows hold the words of texts.
     """
 
     specs: Mapping[str, TensorSpec]
@@ -43,6 +49,7 @@ class Feed:
     texts: Mapping[str, TextInput]
     columns: Mapping[str, str]
     lengths: Mapping[str, str]
+    with_words: bool = False
 
     def rows(self, columns: Columns) -> list[Row]:
         """Returns the rows. Raises InputError where a column cannot be the input, whatever its rows contain."""
@@ -126,10 +133,13 @@ class Feed:
     def _row(self, cells_by_input: Mapping[str, Cell]) -> Row:
         inputs: dict[str, Array] = {}
         tokens: dict[str, list[str]] = {}
+        numbers: dict[str, Array] = {}
         for name, cell in cells_by_input.items():
             if isinstance(cell, str):
                 try:
                     ids, words = self.texts[name].encode(np.array([cell], object))
+                    if self.with_words:
+                        numbers[name] = self.texts[name].word_numbers(np.array([cell], object))[0]
                 except Error as error:
                     return Row(problem=str(error))
                 inputs[name], tokens[name] = ids[0], words[0].tolist()
@@ -139,7 +149,7 @@ class Feed:
                 return Row(problem=f"input {name!r} {value.reason}")
             inputs[name] = value
         self._count(inputs)
-        return Row(inputs, tokens)
+        return Row(inputs, tokens, words=numbers)
 
     def _count(self, inputs: dict[str, Array]) -> None:
         for name, of in self.lengths.items():
@@ -176,7 +186,9 @@ def pad(array: npt.NDArray[Any], axis: int, extent: int) -> npt.NDArray[Any]:
     return padded
 
 
-def feed_of(served: ServedModel, renamed: Mapping[str, str], available: Collection[str]) -> Feed:
+def feed_of(
+    served: ServedModel, renamed: Mapping[str, str], available: Collection[str], *, with_words: bool = False
+) -> Feed:
     """renamed: columns by input, where the names differ. available: the columns of the data. Raises InputError."""
     model = served.model
     for name in renamed:
@@ -191,4 +203,4 @@ def feed_of(served: ServedModel, renamed: Mapping[str, str], available: Collecti
         if column not in available:
             listed = ", ".join(map(repr, sorted(available)))
             raise InputError(f"no column {column!r} for input {name!r}, the data has {listed}", field="input")
-    return Feed(model.inputs, model.axes, served.text_inputs, columns, model.lengths)
+    return Feed(model.inputs, model.axes, served.text_inputs, columns, model.lengths, with_words)

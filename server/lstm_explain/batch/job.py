@@ -20,10 +20,13 @@ from lstm_explain.batch.feed import feed_of
 from lstm_explain.condition import Condition
 from lstm_explain.durable_files import write_text
 from lstm_explain.errors import InputError, ModelError
+from lstm_explain.grouping import Groups
 from lstm_explain.methods import Method
 from lstm_explain.repository.as_json import method_as_json, target_as_json
+from lstm_explain.repository.group_notation import groups_as_text
 from lstm_explain.repository.model_folder import Source, find_model
 from lstm_explain.repository.served_model import ServedModel, load_served
+from lstm_explain.repository.through_notation import through_as_text
 from lstm_explain.target import Target
 from lstm_explain.target_sets import TargetSet, shared
 
@@ -44,7 +47,8 @@ class Shard(NamedTuple):
 class Job:
     """model: a path for `find_model`. columns: by input, where names differ. key: a column that is copied. names: of
     the data files, as the output calls them. digests: of the model's files, by name. targets: several at once, which
-    take the place of `target`. condition: what a row's prediction must meet to be explained.
+    take the place of `target`. condition: what a row's prediction must meet to be explained. groups, through: see
+    Explainer.
     """
 
     model: Path
@@ -60,13 +64,25 @@ class Job:
     padding: Padding = field(default_factory=Padding)
     targets: tuple[TargetSet, ...] = ()
     condition: Condition | None = None
+    groups: Groups | None = None
+    through: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def explainer(self, served: ServedModel, available: Sequence[str]) -> Explainer:
         """available: the columns of the data. Raises InputError."""
-        feed = feed_of(served, self.columns, available)
+        words = self.groups is not None and self.groups.words
+        feed = feed_of(served, self.columns, available, with_words=words)
         outputs = _outputs(served, shared(self.targets[0]) if self.targets else self.target)
         return Explainer(
-            served.model, feed, self.method, self.target, outputs, self.padding, self.targets, self.condition
+            served.model,
+            feed,
+            self.method,
+            self.target,
+            outputs,
+            self.padding,
+            self.targets,
+            self.condition,
+            self.groups,
+            self.through,
         )
 
     def load(self) -> ServedModel:
@@ -145,8 +161,11 @@ def identity(job: Job) -> dict[str, Any]:
         "model": dict(job.digests),
         "method": method_as_json(job.method),
         "target": target_as_json(job.target),
-        **({"targets": [target_as_json(one) for one in job.targets]} if job.targets else {}),
-        **({"condition": str(job.condition)} if job.condition else {}),
+        # None where the job has none, so that a job which does not ask for them differs from one that does.
+        "targets": [target_as_json(one) for one in job.targets] or None,
+        "condition": str(job.condition) if job.condition else None,
+        "groups": groups_as_text(job.groups) if job.groups else None,
+        "through": through_as_text(job.through) or None,
         "columns": dict(job.columns),
         "key": job.key,
         "data": [

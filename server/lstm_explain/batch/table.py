@@ -69,6 +69,8 @@ class Format:
                 parts = [getattr(a, "outputs" if kind == "output" else kind)[name] for a in answers]
                 missing = np.array([bool(a.not_explained) and kind != "output" for a in answers])
                 columns[field.name] = nested(parts, field.type, missing)
+            elif kind == "groups":
+                columns[field.name] = _of_groups(name, answers, field.type)
         return pa.Table.from_arrays([columns[field.name] for field in self.answers], schema=self.answers)
 
     def failure_table(self, key: Key, at: Sequence[int], failures: Sequence[Unusable]) -> pa.Table:
@@ -98,11 +100,23 @@ def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
             columns[f"standard_error/{name}"] = _list(levels, number)
         if name in feed.texts:
             columns[f"tokens/{name}"] = pa.list_(pa.string())
+        if explainer.groups is not None:
+            columns[f"groups/{name}/relevance"] = pa.list_(pa.float64())
+            columns[f"groups/{name}/names"] = pa.list_(pa.string())
+            columns[f"groups/{name}/steps"] = _list(2, np.dtype(np.int64))
+            if explainer.method.has_standard_error:
+                columns[f"groups/{name}/standard_error"] = pa.list_(pa.float64())
     columns |= {"not_explained": pa.string()} if explainer.condition else {}
     columns["warning"] = pa.string()
     return Format(
         pa.schema(columns.items()), pa.schema([*origin.items(), ("error", pa.string()), ("reason", pa.string())])
     )
+
+
+def _of_groups(name: str, answers: Sequence[RowResult], kind: pa.DataType) -> pa.Array:
+    """name: of the input and the part, such as `x/steps`."""
+    name, _, part = name.rpartition("/")
+    return pa.array([getattr(a.groups[name], part).tolist() for a in answers], kind)
 
 
 def nested(arrays: Sequence[Array], kind: pa.DataType, missing: Array) -> pa.Array:

@@ -11,7 +11,17 @@ from typing import Annotated
 
 import typer
 
-from lstm_explain.cli.options import NOT_POSSIBLE, SOME_FAILED, THREAD_VARIABLES, AsJson, Condition, fail, pair
+from lstm_explain.cli.options import (
+    NOT_POSSIBLE,
+    SOME_FAILED,
+    THREAD_VARIABLES,
+    AsJson,
+    Condition,
+    Grouped,
+    Through,
+    fail,
+    pair,
+)
 from lstm_explain.kernels import cache
 
 
@@ -32,6 +42,8 @@ def batch(
         ),
     ] = None,
     condition: Condition = "",
+    groups: Grouped = None,
+    through: Through = None,
     column: Annotated[
         list[str] | None, typer.Option(metavar="INPUT=COLUMN", help="The column of an input, if their names differ.")
     ] = None,
@@ -75,7 +87,8 @@ def batch(
     columns = dict(pair(text, "--column") for text in column or ())
     if target is not None and targets is not None:
         raise typer.BadParameter("give --target or --targets, not both")
-    request = job.JobRequest(model, data, output, method, pairs, target, columns, key, shard_rows, targets, condition)
+    more = condition, groups, through or ()
+    request = job.JobRequest(model, data, output, method, pairs, target, columns, key, shard_rows, targets, *more)
     total = job.run(*job.prepare(request), workers, address, reference, as_reference=as_reference)
     if as_json:
         print(json.dumps(total.as_json()))

@@ -13,7 +13,7 @@ import typer
 
 from lstm_explain.cli.input_files import read_inputs, read_npy
 from lstm_explain.cli.opening import open_model, target_for, targets_for
-from lstm_explain.cli.options import AsJson, Condition, ModelPath, pair
+from lstm_explain.cli.options import AsJson, Condition, Grouped, ModelPath, Through, pair
 from lstm_explain.cli.progress_bar import runs_bar
 from lstm_explain.kernels import cache
 
@@ -72,18 +72,8 @@ def explain(
     ] = None,
     condition: Condition = "",
     capture: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An inner value to explain too.")] = None,
-    through: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=UNIT,UNIT", help="Units of an inner value that alone pass relevance on (LRP)."),
-    ] = None,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            metavar="'window=24; features.NAME=A,B'",
-            help="Entries that belong together: window=STEPS, words or change_points[=SEGMENTS], and features (as "
-            "model.yaml has them) or features.NAME=FIRST,SECOND, separated by semicolons.",
-        ),
-    ] = None,
+    through: Through = None,
+    groups: Grouped = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write every array there.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with heatmaps there.")] = None,
     as_json: AsJson = False,

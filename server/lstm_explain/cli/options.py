@@ -32,6 +32,19 @@ Condition = Annotated[
         help="Explain only where the prediction meets this; clauses are joined by `and`. Default: everywhere.",
     ),
 ]
+Grouped = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="'window=24; features.NAME=A,B'",
+        help="Entries that belong together: window=STEPS, words or change_points[=SEGMENTS], and features (as "
+        "model.yaml has them) or features.NAME=FIRST,SECOND, separated by semicolons.",
+    ),
+]
+Through = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=UNIT,UNIT", help="Units of an inner value that alone pass relevance on (LRP)."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

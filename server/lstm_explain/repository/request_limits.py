@@ -123,15 +123,22 @@ def targets_in(model: Model, inputs: Inputs, targets: Sequence[TargetSet]) -> in
     return count_of(targets, {name: spec.shape for name, spec in model.outputs.items()}, extents)
 
 
-def estimate(model: Model, inputs: Inputs, method: Method | None, targets: Sequence[TargetSet] = ()) -> int:
+def estimate(
+    model: Model,
+    inputs: Inputs,
+    method: Method | None,
+    targets: Sequence[TargetSet] = (),
+    groups: Counts = NO_GROUPS,
+) -> int:
     """Returns the most bytes that the work takes, estimated from a small explanation with this method (footprint.py),
     which is measured when it is first needed.
 
     Measured peaks are between two thirds and one and a half times the estimate. A method of many runs stacks as many
-    copies of the batch as fit into 128 MiB, and at least one.
+    copies of the batch as fit into 128 MiB, and at least one. groups: see `Limits.check`.
     """
     count = targets_in(model, inputs, targets)
-    return _estimate(model, inputs, method, runs(model.axes, inputs, method), extents(model.axes, inputs), count)
+    times = runs(model.axes, inputs, method, groups)
+    return _estimate(model, inputs, method, times, extents(model.axes, inputs), count)
 
 
 def _estimate(
