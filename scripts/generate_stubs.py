@@ -74,7 +74,7 @@ def generate_python(out: Path) -> None:
         (folder / "__init__.py").write_text('"""Generated from proto/ by `make proto`; do not edit."""\n')
     (package / CONFIG).write_bytes((PROTO / CONFIG).read_bytes())
     tops = "|".join(sorted({Path(s).parts[0] for s in sources}))
-    for stub in package.rglob("*_pb2*.py*"):
+    for stub in (*package.rglob("*_pb2*.py"), *package.rglob("*_pb2*.pyi")):  # not the compiled ones
         text = stub.read_text()
         text = re.sub(rf"^from ({tops})((?:\.\w+)*) import", rf"from {PACKAGE}.\1\2 import", text, flags=re.M)
         text = re.sub(rf"^import (({tops})(?:\.\w+)*)_pb2 as", rf"import {PACKAGE}.\1_pb2 as", text, flags=re.M)
