@@ -517,7 +517,15 @@ type StartBatchRequest struct {
 	// A column to copy to the output.
 	Key string `protobuf:"bytes,10,opt,name=key,proto3" json:"key,omitempty"`
 	// As in StartExplainRequest.
-	RequestId     string `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What the prediction of a row must meet to be explained, as in ExplainRequest. Cannot be combined with `groups` and
+	// `through`.
+	Condition string `protobuf:"bytes,12,opt,name=condition,proto3" json:"condition,omitempty"`
+	// Entries that belong together, as on the command line: `window=24; features.weather=rain,wind`. The output has columns
+	// for their relevance.
+	Groups string `protobuf:"bytes,13,opt,name=groups,proto3" json:"groups,omitempty"`
+	// Conditions, all of which hold: relevance passes through these units only. For LRP and gradients.
+	Through       []*Through `protobuf:"bytes,14,rep,name=through,proto3" json:"through,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -627,6 +635,27 @@ func (x *StartBatchRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *StartBatchRequest) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *StartBatchRequest) GetGroups() string {
+	if x != nil {
+		return x.Groups
+	}
+	return ""
+}
+
+func (x *StartBatchRequest) GetThrough() []*Through {
+	if x != nil {
+		return x.Through
+	}
+	return nil
 }
 
 type StartBatchResponse struct {
@@ -1131,7 +1160,7 @@ const file_lstm_explain_v1_operation_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\"P\n" +
 	"\x14StartExplainResponse\x128\n" +
-	"\toperation\x18\x01 \x01(\v2\x1a.lstm_explain.v1.OperationR\toperation\"\x86\x04\n" +
+	"\toperation\x18\x01 \x01(\v2\x1a.lstm_explain.v1.OperationR\toperation\"\xf0\x04\n" +
 	"\x11StartBatchRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1147,7 +1176,10 @@ const file_lstm_explain_v1_operation_proto_rawDesc = "" +
 	"\x03key\x18\n" +
 	" \x01(\tR\x03key\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\v \x01(\tR\trequestId\x1a=\n" +
+	"request_id\x18\v \x01(\tR\trequestId\x12\x1c\n" +
+	"\tcondition\x18\f \x01(\tR\tcondition\x12\x16\n" +
+	"\x06groups\x18\r \x01(\tR\x06groups\x122\n" +
+	"\athrough\x18\x0e \x03(\v2\x18.lstm_explain.v1.ThroughR\athrough\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -1238,6 +1270,7 @@ var file_lstm_explain_v1_operation_proto_goTypes = []any{
 	(*ItemError)(nil),               // 21: lstm_explain.v1.ItemError
 	(*ExplainResponse)(nil),         // 22: lstm_explain.v1.ExplainResponse
 	(*ExplainRequest)(nil),          // 23: lstm_explain.v1.ExplainRequest
+	(*Through)(nil),                 // 24: lstm_explain.v1.Through
 }
 var file_lstm_explain_v1_operation_proto_depIdxs = []int32{
 	0,  // 0: lstm_explain.v1.Operation.kind:type_name -> lstm_explain.v1.OperationKind
@@ -1250,29 +1283,30 @@ var file_lstm_explain_v1_operation_proto_depIdxs = []int32{
 	2,  // 7: lstm_explain.v1.StartExplainResponse.operation:type_name -> lstm_explain.v1.Operation
 	18, // 8: lstm_explain.v1.StartBatchRequest.parameters:type_name -> lstm_explain.v1.StartBatchRequest.ParametersEntry
 	19, // 9: lstm_explain.v1.StartBatchRequest.columns:type_name -> lstm_explain.v1.StartBatchRequest.ColumnsEntry
-	2,  // 10: lstm_explain.v1.StartBatchResponse.operation:type_name -> lstm_explain.v1.Operation
-	2,  // 11: lstm_explain.v1.GetOperationResponse.operation:type_name -> lstm_explain.v1.Operation
-	2,  // 12: lstm_explain.v1.ListOperationsResponse.operations:type_name -> lstm_explain.v1.Operation
-	2,  // 13: lstm_explain.v1.WaitOperationResponse.operation:type_name -> lstm_explain.v1.Operation
-	4,  // 14: lstm_explain.v1.OperationService.StartExplain:input_type -> lstm_explain.v1.StartExplainRequest
-	6,  // 15: lstm_explain.v1.OperationService.StartBatch:input_type -> lstm_explain.v1.StartBatchRequest
-	8,  // 16: lstm_explain.v1.OperationService.GetOperation:input_type -> lstm_explain.v1.GetOperationRequest
-	10, // 17: lstm_explain.v1.OperationService.ListOperations:input_type -> lstm_explain.v1.ListOperationsRequest
-	12, // 18: lstm_explain.v1.OperationService.WaitOperation:input_type -> lstm_explain.v1.WaitOperationRequest
-	14, // 19: lstm_explain.v1.OperationService.CancelOperation:input_type -> lstm_explain.v1.CancelOperationRequest
-	16, // 20: lstm_explain.v1.OperationService.DeleteOperation:input_type -> lstm_explain.v1.DeleteOperationRequest
-	5,  // 21: lstm_explain.v1.OperationService.StartExplain:output_type -> lstm_explain.v1.StartExplainResponse
-	7,  // 22: lstm_explain.v1.OperationService.StartBatch:output_type -> lstm_explain.v1.StartBatchResponse
-	9,  // 23: lstm_explain.v1.OperationService.GetOperation:output_type -> lstm_explain.v1.GetOperationResponse
-	11, // 24: lstm_explain.v1.OperationService.ListOperations:output_type -> lstm_explain.v1.ListOperationsResponse
-	13, // 25: lstm_explain.v1.OperationService.WaitOperation:output_type -> lstm_explain.v1.WaitOperationResponse
-	15, // 26: lstm_explain.v1.OperationService.CancelOperation:output_type -> lstm_explain.v1.CancelOperationResponse
-	17, // 27: lstm_explain.v1.OperationService.DeleteOperation:output_type -> lstm_explain.v1.DeleteOperationResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	24, // 10: lstm_explain.v1.StartBatchRequest.through:type_name -> lstm_explain.v1.Through
+	2,  // 11: lstm_explain.v1.StartBatchResponse.operation:type_name -> lstm_explain.v1.Operation
+	2,  // 12: lstm_explain.v1.GetOperationResponse.operation:type_name -> lstm_explain.v1.Operation
+	2,  // 13: lstm_explain.v1.ListOperationsResponse.operations:type_name -> lstm_explain.v1.Operation
+	2,  // 14: lstm_explain.v1.WaitOperationResponse.operation:type_name -> lstm_explain.v1.Operation
+	4,  // 15: lstm_explain.v1.OperationService.StartExplain:input_type -> lstm_explain.v1.StartExplainRequest
+	6,  // 16: lstm_explain.v1.OperationService.StartBatch:input_type -> lstm_explain.v1.StartBatchRequest
+	8,  // 17: lstm_explain.v1.OperationService.GetOperation:input_type -> lstm_explain.v1.GetOperationRequest
+	10, // 18: lstm_explain.v1.OperationService.ListOperations:input_type -> lstm_explain.v1.ListOperationsRequest
+	12, // 19: lstm_explain.v1.OperationService.WaitOperation:input_type -> lstm_explain.v1.WaitOperationRequest
+	14, // 20: lstm_explain.v1.OperationService.CancelOperation:input_type -> lstm_explain.v1.CancelOperationRequest
+	16, // 21: lstm_explain.v1.OperationService.DeleteOperation:input_type -> lstm_explain.v1.DeleteOperationRequest
+	5,  // 22: lstm_explain.v1.OperationService.StartExplain:output_type -> lstm_explain.v1.StartExplainResponse
+	7,  // 23: lstm_explain.v1.OperationService.StartBatch:output_type -> lstm_explain.v1.StartBatchResponse
+	9,  // 24: lstm_explain.v1.OperationService.GetOperation:output_type -> lstm_explain.v1.GetOperationResponse
+	11, // 25: lstm_explain.v1.OperationService.ListOperations:output_type -> lstm_explain.v1.ListOperationsResponse
+	13, // 26: lstm_explain.v1.OperationService.WaitOperation:output_type -> lstm_explain.v1.WaitOperationResponse
+	15, // 27: lstm_explain.v1.OperationService.CancelOperation:output_type -> lstm_explain.v1.CancelOperationResponse
+	17, // 28: lstm_explain.v1.OperationService.DeleteOperation:output_type -> lstm_explain.v1.DeleteOperationResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_operation_proto_init() }

@@ -213,7 +213,8 @@ class Client(BaseClient):
 
         input: a Parquet, Arrow or NumPy file, or a folder of them. output: a new folder, or that of an unfinished job.
         arguments: `method`, `target` or `targets` as text, `parameters`, `columns` (by input), `key` (a column to copy
-        to the output), `version`, and `request_id` as for `start`. The server must run batch jobs.
+        to the output), `condition`, `groups` as text, `through` as for `explain`, `version`, and `request_id` as for
+        `start`. The server must run batch jobs.
         """
         return self._opened(self._operate("StartBatch", batch_request(model, input, output, **arguments)).operation)
 

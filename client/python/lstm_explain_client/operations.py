@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from lstm_explain_client import methods
-from lstm_explain_client.errors import DeadlineExceeded, MalformedResponse, from_number
+from lstm_explain_client.errors import DeadlineExceeded, InvalidRequest, MalformedResponse, from_number
 from lstm_explain_client.explained_batch import Array
 from lstm_explain_client.result import Result, read_result
 from lstm_explain_client.results import Results, read_results
+from lstm_explain_client.wire_groups import to_wire_through
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, operation_pb2
 
 State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
@@ -217,8 +218,18 @@ def batch_request(
     key: str | None = None,
     version: str = "",
     request_id: str | None = None,
+    condition: str = "",
+    groups: str = "",
+    through: Mapping[str, Any] | None = None,
 ) -> operation_pb2.StartBatchRequest:
-    """Return the request that starts a batch job; `Client.start_batch` describes the arguments."""
+    """Return the request that starts a batch job; `Client.start_batch` describes the arguments.
+
+    Raises InvalidRequest.
+    """
+    if not isinstance(groups, str):
+        raise InvalidRequest(
+            f"groups is {groups!r}, expected text such as 'window=24; features.wet=rain'", field="groups"
+        )
     return operation_pb2.StartBatchRequest(
         model=model,
         version=version,
@@ -231,6 +242,9 @@ def batch_request(
         columns=columns or {},
         key=key or "",
         request_id=_id(request_id),
+        condition=condition,
+        groups=groups,
+        through=to_wire_through(through),
     )
 
 

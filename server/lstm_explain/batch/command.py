@@ -34,6 +34,7 @@ from lstm_explain.durable_files import atomically, remove_leftovers, write_text
 from lstm_explain.errors import InputError, TargetError
 from lstm_explain.repository.group_notation import groups_as_text, groups_from_text
 from lstm_explain.repository.model_folder import find_model
+from lstm_explain.repository.request import check_combination
 from lstm_explain.repository.served_model import ServedModel, load_served
 from lstm_explain.repository.text_notation import override_from_text
 from lstm_explain.repository.through_notation import through_as_text, through_from_parts
@@ -65,9 +66,7 @@ def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
     """Writes the manifest of a new job, or resumes an existing one. Raises Error, OSError."""
     groups = None if request.groups is None else groups_from_text(request.groups)
     through, condition = through_from_parts(request.through), parse_condition(request.condition)
-    for name, given in (("groups", groups), ("through", through)):
-        if condition and given:
-            raise InputError(f"{name} and a condition exclude each other", field=name)
+    check_combination(condition, groups, through)
     source = find_model(request.model)
     served = load_served(source)
     paths = find_data(request.data)

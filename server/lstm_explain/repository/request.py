@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from lstm_explain.condition import Condition
+from lstm_explain.errors import InputError
 from lstm_explain.grouping import Grouping, Groups
 from lstm_explain.methods.base import Method
 from lstm_explain.target import Target
@@ -47,3 +48,12 @@ class ModelRequest:
     def group_counts(self) -> list[int]:
         """The number of groups of every input; empty for a request without groups."""
         return [own.count for own in self.grouping.values()]
+
+
+def check_combination(
+    condition: Condition | None, groups: Groups | None, through: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raises InputError, as the engine does, where a condition on predictions comes with groups or units."""
+    for name, given in (("groups", groups), ("through", through)):
+        if condition and given:
+            raise InputError(f"{name} and a condition exclude each other", field=name)

@@ -36,5 +36,9 @@ def through_from_parts(parts: Iterable[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def through_parts(through: Mapping[str, Sequence[int]]) -> list[str]:
+    return [f"{name}={','.join(map(str, units))}" for name, units in through.items()]
+
+
 def through_as_text(through: Mapping[str, Sequence[int]]) -> str:
-    return "; ".join(f"{name}={','.join(map(str, units))}" for name, units in through.items())
+    return "; ".join(through_parts(through))

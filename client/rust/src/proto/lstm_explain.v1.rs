@@ -1820,6 +1820,17 @@ pub struct StartBatchRequest {
     /// As in StartExplainRequest.
     #[prost(string, tag = "11")]
     pub request_id: ::prost::alloc::string::String,
+    /// What the prediction of a row must meet to be explained, as in ExplainRequest. Cannot be combined with `groups` and
+    /// `through`.
+    #[prost(string, tag = "12")]
+    pub condition: ::prost::alloc::string::String,
+    /// Entries that belong together, as on the command line: `window=24; features.weather=rain,wind`. The output has columns
+    /// for their relevance.
+    #[prost(string, tag = "13")]
+    pub groups: ::prost::alloc::string::String,
+    /// Conditions, all of which hold: relevance passes through these units only. For LRP and gradients.
+    #[prost(message, repeated, tag = "14")]
+    pub through: ::prost::alloc::vec::Vec<Through>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StartBatchResponse {

@@ -19,9 +19,14 @@ from pathlib import Path
 
 from google.rpc import code_pb2
 
+from lstm_explain.condition import parse_condition
 from lstm_explain.errors import ModelError
 from lstm_explain.kernels.cache import COMPILED_FOR
+from lstm_explain.program.through import as_through
+from lstm_explain.repository.group_notation import groups_from_text
 from lstm_explain.repository.model_folder import Source, find_sources
+from lstm_explain.repository.request import check_combination
+from lstm_explain.repository.through_notation import through_parts
 from lstm_explain.serving.audit.log import AuditLog
 from lstm_explain.serving.audit.note import Origin, RequestNote
 from lstm_explain.serving.errors import Dropped
@@ -30,6 +35,7 @@ from lstm_explain.serving.operations.claim import Claim
 from lstm_explain.serving.operations.entry import Failure
 from lstm_explain.serving.operations.explain_work import EVENT, too_long
 from lstm_explain.serving.scheduling.admission import PendingCall
+from lstm_explain.serving.wire.groups import to_through
 from lstm_explain_proto.lstm_explain.v1 import operation_pb2 as pb
 
 # Exit codes of `lstm-explain batch`.
@@ -61,6 +67,9 @@ class BatchWork:
 
     def check(self, request: pb.StartBatchRequest, caller: str) -> BatchPaths:
         """Returns the files of a job that the caller may start. Raises InputError, NotOffered."""
+        condition = parse_condition(request.condition)
+        groups = groups_from_text(request.groups) if request.groups else None
+        check_combination(condition, groups, _through(request))
         return paths_of(folder_of(self._root, caller), request.input, request.output)
 
     async def __call__(self, claim: Claim, call: PendingCall, progress: Callable[[int, int], None]) -> bytes | Failure:
@@ -126,11 +135,17 @@ def _arguments(request: pb.StartBatchRequest, source: Source, paths: BatchPaths,
     """Returns the arguments of the command line. Values follow the `=` of their options, so none is read as one."""
     arguments = [f"--model={source.model_file}", f"--input={paths.input}", f"--output={paths.output}", "--json"]
     arguments.append("--workers=0" if address is None else f"--address={address}")
-    for option in ("method", "target", "targets", "key"):
+    for option in ("method", "target", "targets", "key", "condition", "groups"):
         if value := getattr(request, option):
             arguments.append(f"--{option}={value}")
+    arguments += [f"--through={part}" for part in through_parts(_through(request))]
     arguments += [f"--param={name}={value}" for name, value in sorted(request.parameters.items())]
     return arguments + [f"--column={name}={column}" for name, column in sorted(request.columns.items())]
+
+
+def _through(request: pb.StartBatchRequest) -> dict[str, tuple[int, ...]]:
+    """Raises InputError."""
+    return dict(as_through(to_through(request.through)))
 
 
 def _environment() -> dict[str, str]:

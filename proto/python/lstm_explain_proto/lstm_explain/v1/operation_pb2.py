@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as lstm__explain_dot_v1_dot_explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flstm_explain/v1/operation.proto\x12\x0flstm_explain.v1\x1a!lstm_explain/v1/explanation.proto\"\xad\x03\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.lstm_explain.v1.OperationKind\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.lstm_explain.v1.OperationState\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12+\n\x08progress\x18\x06 \x01(\x0b\x32\x19.lstm_explain.v1.Progress\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x05\x12\x12\n\ncreated_ms\x18\x08 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\t \x01(\x03\x12\x12\n\nexpires_ms\x18\n \x01(\x03\x12+\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x1a.lstm_explain.v1.ItemErrorH\x00\x12\x34\n\x08response\x18\x0c \x01(\x0b\x32 .lstm_explain.v1.ExplainResponseH\x00\x12.\n\x05\x62\x61tch\x18\r \x01(\x0b\x32\x1d.lstm_explain.v1.BatchSummaryH\x00\x42\x08\n\x06result\"K\n\x0c\x42\x61tchSummary\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x03\x12\x0e\n\x06warned\x18\x03 \x01(\x03\x12\r\n\x05worst\x18\x04 \x01(\x01\"[\n\x13StartExplainRequest\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.lstm_explain.v1.ExplainRequest\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"E\n\x14StartExplainResponse\x12-\n\toperation\x18\x01 \x01(\x0b\x32\x1a.lstm_explain.v1.Operation\"\x91\x03\n\x11StartBatchRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\t\x12\x0e\n\x06output\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x46\n\nparameters\x18\x06 \x03(\x0b\x32\x32.lstm_explain.v1.StartBatchRequest.ParametersEntry\x12\x0e\n\x06target\x18\x07 \x01(\t\x12\x0f\n\x07targets\x18\x08 \x01(\t\x12@\n\x07\x63olumns\x18\t \x03(\x0b\x32/.lstm_explain.v1.StartBatchRequest.ColumnsEntry\x12\x0b\n\x03key\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x12StartBatchResponse\x12-\n\toperation\x18\x01 \x01(\x0b\x32\x1a.lstm_explain.v1.Operation\"#\n\x13GetOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x14GetOperationResponse\x12-\n\toperation\x18\x01 \x01(\x0b\x32\x1a.lstm_explain.v1.Operation\"\x17\n\x15ListOperationsRequest\"H\n\x16ListOperationsResponse\x12.\n\noperations\x18\x01 \x03(\x0b\x32\x1a.lstm_explain.v1.Operation\"8\n\x14WaitOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ntimeout_ms\x18\x02 \x01(\x05\"F\n\x15WaitOperationResponse\x12-\n\toperation\x18\x01 \x01(\x0b\x32\x1a.lstm_explain.v1.Operation\"&\n\x16\x43\x61ncelOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x43\x61ncelOperationResponse\"&\n\x16\x44\x65leteOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteOperationResponse*e\n\rOperationKind\x12\x1e\n\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16OPERATION_KIND_EXPLAIN\x10\x01\x12\x18\n\x14OPERATION_KIND_BATCH\x10\x02*\xc5\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x02\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x03\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x04\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x05\x32\xb2\x05\n\x10OperationService\x12[\n\x0cStartExplain\x12$.lstm_explain.v1.StartExplainRequest\x1a%.lstm_explain.v1.StartExplainResponse\x12U\n\nStartBatch\x12\".lstm_explain.v1.StartBatchRequest\x1a#.lstm_explain.v1.StartBatchResponse\x12[\n\x0cGetOperation\x12$.lstm_explain.v1.GetOperationRequest\x1a%.lstm_explain.v1.GetOperationResponse\x12\x61\n\x0eListOperations\x12&.lstm_explain.v1.ListOperationsRequest\x1a\'.lstm_explain.v1.ListOperationsResponse\x12^\n\rWaitOperation\x12%.lstm_explain.v1.WaitOperationRequest\x1a&.lstm_explain.v1.WaitOperationResponse\x12\x64\n\x0f\x43\x61ncelOperation\x12\'.lstm_explain.v1.CancelOperationRequest\x1a(.lstm_explain.v1.CancelOperationResponse\x12\x64\n\x0f\x44\x65leteOperation\x12\'.lstm_explain.v1.DeleteOperationRequest\x1a(.lstm_explain.v1.DeleteOperationResponseB\x12\n\x0elstmexplain.v1P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flstm_explain/v1/operation.proto\x12\x0flstm_explain.v1\x1a!lstm_explain/v1/explanation.proto\"\xad\x03\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.lstm_explain.v1.OperationKind\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.lstm_explain.v1.OperationState\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12+\n\x08progress\x18\x06 \x01(\x0b\x32\x19.lstm_explain.v1.Progress\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x05\x12\x12\n\ncreated_ms\x18\x08 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\t \x01(\x03\x12\x12\n\nexpires_ms\x18\n \x01(\x03\x12+\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x1a.lstm_explain.v1.ItemErrorH\x00\x12\x34\n\x08response\x18\x0c \x01(\x0b\x32 .lstm_explain.v1.ExplainResponseH\x00\x12.\n\x05\x62\x61tch\x18\r \x01(\x0b\x32\x1d.lstm_explain.v1.BatchSummaryH\x00\x42\x08\n\x06result\"K\n\x0c\x42\x61tchSummary\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x03\x12\x0e\n\x06warned\x18\x03 \x01(\x03\x12\r\n\x05worst\x18\x04 \x01(\x01\"[\n\x13StartExplainRequest\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.lstm_explain.v1.ExplainRequest\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"E\n\x14StartExplainResponse\x12-\n\toperation\x18\x01 \x01(\x0b\x32\x1a.lstm_explain.v1.Operation\"\xdf\x03\n\x11StartBatchRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x01(\t\x12\x0e\n\x06output\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x46\n\nparameters\x18\x06 \x03(\x0b\x32\x32.lstm_explain.v1.StartBatchRequest.ParametersEntry\x12\x0e\n\x06target\x18\x07 \x01(\t\x12\x0f\n\x07targets\x18\x08 \x01(\t\x12@\n\x07\x63olumns\x18\t \x03(\x0b\x32/.lstm_explain.v1.StartBatchRequest.ColumnsEntry\x12\x0b\n\x03key\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12\x11\n\tcondition\x18\x0c \x01(\t\x12\x0e\n\x06groups\x18\r \x01(\t\x12)\n\x07through\x18\x0e \x03(\x0b\x32\x18.lstm_explain.v1.Through\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x12StartBatchResponse\x12-\n\toperation\x18\x01 \x01(\x0b\x32\x1a.lstm_explain.v1.Operation\"#\n\x13GetOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"E\n\x14GetOperationResponse\x12-\n\toperation\x18\x01 \x01(\x0b\x32\x1a.lstm_explain.v1.Operation\"\x17\n\x15ListOperationsRequest\"H\n\x16ListOperationsResponse\x12.\n\noperations\x18\x01 \x03(\x0b\x32\x1a.lstm_explain.v1.Operation\"8\n\x14WaitOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ntimeout_ms\x18\x02 \x01(\x05\"F\n\x15WaitOperationResponse\x12-\n\toperation\x18\x01 \x01(\x0b\x32\x1a.lstm_explain.v1.Operation\"&\n\x16\x43\x61ncelOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x43\x61ncelOperationResponse\"&\n\x16\x44\x65leteOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteOperationResponse*e\n\rOperationKind\x12\x1e\n\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16OPERATION_KIND_EXPLAIN\x10\x01\x12\x18\n\x14OPERATION_KIND_BATCH\x10\x02*\xc5\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x02\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x03\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x04\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x05\x32\xb2\x05\n\x10OperationService\x12[\n\x0cStartExplain\x12$.lstm_explain.v1.StartExplainRequest\x1a%.lstm_explain.v1.StartExplainResponse\x12U\n\nStartBatch\x12\".lstm_explain.v1.StartBatchRequest\x1a#.lstm_explain.v1.StartBatchResponse\x12[\n\x0cGetOperation\x12$.lstm_explain.v1.GetOperationRequest\x1a%.lstm_explain.v1.GetOperationResponse\x12\x61\n\x0eListOperations\x12&.lstm_explain.v1.ListOperationsRequest\x1a\'.lstm_explain.v1.ListOperationsResponse\x12^\n\rWaitOperation\x12%.lstm_explain.v1.WaitOperationRequest\x1a&.lstm_explain.v1.WaitOperationResponse\x12\x64\n\x0f\x43\x61ncelOperation\x12\'.lstm_explain.v1.CancelOperationRequest\x1a(.lstm_explain.v1.CancelOperationResponse\x12\x64\n\x0f\x44\x65leteOperation\x12\'.lstm_explain.v1.DeleteOperationRequest\x1a(.lstm_explain.v1.DeleteOperationResponseB\x12\n\x0elstmexplain.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTBATCHREQUEST_PARAMETERSENTRY']._serialized_options = b'8\001'
   _globals['_STARTBATCHREQUEST_COLUMNSENTRY']._loaded_options = None
   _globals['_STARTBATCHREQUEST_COLUMNSENTRY']._serialized_options = b'8\001'
-  _globals['_OPERATIONKIND']._serialized_start=1704
-  _globals['_OPERATIONKIND']._serialized_end=1805
-  _globals['_OPERATIONSTATE']._serialized_start=1808
-  _globals['_OPERATIONSTATE']._serialized_end=2005
+  _globals['_OPERATIONKIND']._serialized_start=1782
+  _globals['_OPERATIONKIND']._serialized_end=1883
+  _globals['_OPERATIONSTATE']._serialized_start=1886
+  _globals['_OPERATIONSTATE']._serialized_end=2083
   _globals['_OPERATION']._serialized_start=88
   _globals['_OPERATION']._serialized_end=517
   _globals['_BATCHSUMMARY']._serialized_start=519
@@ -50,33 +50,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTEXPLAINRESPONSE']._serialized_start=689
   _globals['_STARTEXPLAINRESPONSE']._serialized_end=758
   _globals['_STARTBATCHREQUEST']._serialized_start=761
-  _globals['_STARTBATCHREQUEST']._serialized_end=1162
-  _globals['_STARTBATCHREQUEST_PARAMETERSENTRY']._serialized_start=1065
-  _globals['_STARTBATCHREQUEST_PARAMETERSENTRY']._serialized_end=1114
-  _globals['_STARTBATCHREQUEST_COLUMNSENTRY']._serialized_start=1116
-  _globals['_STARTBATCHREQUEST_COLUMNSENTRY']._serialized_end=1162
-  _globals['_STARTBATCHRESPONSE']._serialized_start=1164
-  _globals['_STARTBATCHRESPONSE']._serialized_end=1231
-  _globals['_GETOPERATIONREQUEST']._serialized_start=1233
-  _globals['_GETOPERATIONREQUEST']._serialized_end=1268
-  _globals['_GETOPERATIONRESPONSE']._serialized_start=1270
-  _globals['_GETOPERATIONRESPONSE']._serialized_end=1339
-  _globals['_LISTOPERATIONSREQUEST']._serialized_start=1341
-  _globals['_LISTOPERATIONSREQUEST']._serialized_end=1364
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=1366
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=1438
-  _globals['_WAITOPERATIONREQUEST']._serialized_start=1440
-  _globals['_WAITOPERATIONREQUEST']._serialized_end=1496
-  _globals['_WAITOPERATIONRESPONSE']._serialized_start=1498
-  _globals['_WAITOPERATIONRESPONSE']._serialized_end=1568
-  _globals['_CANCELOPERATIONREQUEST']._serialized_start=1570
-  _globals['_CANCELOPERATIONREQUEST']._serialized_end=1608
-  _globals['_CANCELOPERATIONRESPONSE']._serialized_start=1610
-  _globals['_CANCELOPERATIONRESPONSE']._serialized_end=1635
-  _globals['_DELETEOPERATIONREQUEST']._serialized_start=1637
-  _globals['_DELETEOPERATIONREQUEST']._serialized_end=1675
-  _globals['_DELETEOPERATIONRESPONSE']._serialized_start=1677
-  _globals['_DELETEOPERATIONRESPONSE']._serialized_end=1702
-  _globals['_OPERATIONSERVICE']._serialized_start=2008
-  _globals['_OPERATIONSERVICE']._serialized_end=2698
+  _globals['_STARTBATCHREQUEST']._serialized_end=1240
+  _globals['_STARTBATCHREQUEST_PARAMETERSENTRY']._serialized_start=1143
+  _globals['_STARTBATCHREQUEST_PARAMETERSENTRY']._serialized_end=1192
+  _globals['_STARTBATCHREQUEST_COLUMNSENTRY']._serialized_start=1194
+  _globals['_STARTBATCHREQUEST_COLUMNSENTRY']._serialized_end=1240
+  _globals['_STARTBATCHRESPONSE']._serialized_start=1242
+  _globals['_STARTBATCHRESPONSE']._serialized_end=1309
+  _globals['_GETOPERATIONREQUEST']._serialized_start=1311
+  _globals['_GETOPERATIONREQUEST']._serialized_end=1346
+  _globals['_GETOPERATIONRESPONSE']._serialized_start=1348
+  _globals['_GETOPERATIONRESPONSE']._serialized_end=1417
+  _globals['_LISTOPERATIONSREQUEST']._serialized_start=1419
+  _globals['_LISTOPERATIONSREQUEST']._serialized_end=1442
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=1444
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=1516
+  _globals['_WAITOPERATIONREQUEST']._serialized_start=1518
+  _globals['_WAITOPERATIONREQUEST']._serialized_end=1574
+  _globals['_WAITOPERATIONRESPONSE']._serialized_start=1576
+  _globals['_WAITOPERATIONRESPONSE']._serialized_end=1646
+  _globals['_CANCELOPERATIONREQUEST']._serialized_start=1648
+  _globals['_CANCELOPERATIONREQUEST']._serialized_end=1686
+  _globals['_CANCELOPERATIONRESPONSE']._serialized_start=1688
+  _globals['_CANCELOPERATIONRESPONSE']._serialized_end=1713
+  _globals['_DELETEOPERATIONREQUEST']._serialized_start=1715
+  _globals['_DELETEOPERATIONREQUEST']._serialized_end=1753
+  _globals['_DELETEOPERATIONRESPONSE']._serialized_start=1755
+  _globals['_DELETEOPERATIONRESPONSE']._serialized_end=1780
+  _globals['_OPERATIONSERVICE']._serialized_start=2086
+  _globals['_OPERATIONSERVICE']._serialized_end=2776
 # @@protoc_insertion_point(module_scope)

@@ -89,7 +89,7 @@ class StartExplainResponse(_message.Message):
     def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
 
 class StartBatchRequest(_message.Message):
-    __slots__ = ("model", "version", "input", "output", "method", "parameters", "target", "targets", "columns", "key", "request_id")
+    __slots__ = ("model", "version", "input", "output", "method", "parameters", "target", "targets", "columns", "key", "request_id", "condition", "groups", "through")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +115,9 @@ class StartBatchRequest(_message.Message):
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    THROUGH_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     input: str
@@ -126,7 +129,10 @@ class StartBatchRequest(_message.Message):
     columns: _containers.ScalarMap[str, str]
     key: str
     request_id: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., input: _Optional[str] = ..., output: _Optional[str] = ..., method: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., target: _Optional[str] = ..., targets: _Optional[str] = ..., columns: _Optional[_Mapping[str, str]] = ..., key: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    condition: str
+    groups: str
+    through: _containers.RepeatedCompositeFieldContainer[_explanation_pb2.Through]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., input: _Optional[str] = ..., output: _Optional[str] = ..., method: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., target: _Optional[str] = ..., targets: _Optional[str] = ..., columns: _Optional[_Mapping[str, str]] = ..., key: _Optional[str] = ..., request_id: _Optional[str] = ..., condition: _Optional[str] = ..., groups: _Optional[str] = ..., through: _Optional[_Iterable[_Union[_explanation_pb2.Through, _Mapping]]] = ...) -> None: ...
 
 class StartBatchResponse(_message.Message):
     __slots__ = ("operation",)

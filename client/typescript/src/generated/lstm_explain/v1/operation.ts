@@ -18,7 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { ExplainRequest, ExplainResponse, ItemError, Progress } from "./explanation.js";
+import { ExplainRequest, ExplainResponse, ItemError, Progress, Through } from "./explanation.js";
 
 export const protobufPackage = "lstm_explain.v1";
 
@@ -128,6 +128,18 @@ export interface StartBatchRequest {
   key: string;
   /** As in StartExplainRequest. */
   requestId: string;
+  /**
+   * What the prediction of a row must meet to be explained, as in ExplainRequest. Cannot be combined with `groups` and
+   * `through`.
+   */
+  condition: string;
+  /**
+   * Entries that belong together, as on the command line: `window=24; features.weather=rain,wind`. The output has columns
+   * for their relevance.
+   */
+  groups: string;
+  /** Conditions, all of which hold: relevance passes through these units only. For LRP and gradients. */
+  through: Through[];
 }
 
 export interface StartBatchRequest_ParametersEntry {
@@ -663,6 +675,9 @@ function createBaseStartBatchRequest(): StartBatchRequest {
     columns: {},
     key: "",
     requestId: "",
+    condition: "",
+    groups: "",
+    through: [],
   };
 }
 
@@ -700,6 +715,15 @@ export const StartBatchRequest: MessageFns<StartBatchRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(90).string(message.requestId);
+    }
+    if (message.condition !== "") {
+      writer.uint32(98).string(message.condition);
+    }
+    if (message.groups !== "") {
+      writer.uint32(106).string(message.groups);
+    }
+    for (const v of message.through) {
+      Through.encode(v!, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -811,6 +835,30 @@ export const StartBatchRequest: MessageFns<StartBatchRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.condition = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.groups = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.through.push(Through.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -855,6 +903,9 @@ export const StartBatchRequest: MessageFns<StartBatchRequest> = {
     );
     message.key = object.key ?? "";
     message.requestId = object.requestId ?? "";
+    message.condition = object.condition ?? "";
+    message.groups = object.groups ?? "";
+    message.through = object.through?.map((e) => Through.fromPartial(e)) || [];
     return message;
   },
 };
