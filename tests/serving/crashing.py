@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lstm_explain.serving.trials.trial_process import PROCESS_NAME
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 from tests.serving.calling import request, tensor
 from tests.serving.models import FEATURES
@@ -40,15 +41,15 @@ IN_TRIAL = {
     "share": "a = numpy.frombuffer(mmap.mmap(-1, 1 << 29), numpy.uint8); a.fill(1); time.sleep(1000)",
 }
 TRIAL_SITECUSTOMIZE = f"""
-import sys
-if "lstm_explain.serving.trials.trial_process" in sys.orig_argv:
-    import mmap, os, signal, time
+import os, sys
+if "LSTM_EXPLAIN_WORKER" in os.environ or "lstm_explain.serving.trials.trial_process" in sys.orig_argv:
+    import mmap, signal, time
     import numpy
     from lstm_explain.repository import served_model
     real = served_model.load_served
     def load_served(source):
         for name, fault in {IN_TRIAL!r}.items():
-            if source.name.startswith(name):
+            if source.name.startswith(name) and open("/proc/self/comm").read() == "{PROCESS_NAME}\\n":
                 exec(fault)
         return real(source)
     served_model.load_served = load_served

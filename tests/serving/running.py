@@ -20,6 +20,8 @@ from typing import IO
 
 import grpc
 
+from lstm_explain.serving.trials.trial_process import PROCESS_NAME
+
 READY = re.compile(r"lstm-explain ready on ([^\s\"]+)\"?\}?$", re.MULTILINE)  # as text or as JSON
 PAGE = re.compile(r"lstm-explain page on ([^\s\"]+)\"?\}?$", re.MULTILINE)
 SECONDS_TO_START = 90
@@ -62,8 +64,13 @@ def metrics(address: str) -> dict[str, float]:
 
 def on_trial(server: Running) -> list[int]:
     """The processes that are trying a model at the moment: forks of the trial process."""
-    trying = [p for p in server.family() if b"lstm_explain.serving.trials.trial_process" in _read(f"/proc/{p}/cmdline")]
+    trying = [p for p in server.family() if tries_models(p)]
     return [p for p in trying if int((_read(f"/proc/{p}/stat").rpartition(b")")[2].split() or [0, 0])[1]) in trying]
+
+
+def tries_models(process: int) -> bool:
+    """Whether it is the trial process, or one of its forks."""
+    return _read(f"/proc/{process}/comm") == f"{PROCESS_NAME}\n".encode()
 
 
 def _read(path: str) -> bytes:

@@ -44,8 +44,8 @@ def serve(context: typer.Context) -> None:
         parent.run(settings)
     else:
         cache.use()
-        trial_runner.start_early(settings.models, settings.trial_results)
         gc.disable()  # imports leave next to nothing to collect
+        trial_runner.start_early(settings.models, settings.trial_results)
         from lstm_explain.serving.processes import worker
 
         gc.enable()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process in which models are tried before a server loads them.
 
-It imports the engine once and forks for every model. The fork loads the model as a server would, explains and predicts
-made-up inputs, encodes a few texts, and reports the result (forked_trial.py). A model that crashes, never ends, or asks
-for too much only ends its own fork. The process itself never reads a model and starts neither an ONNX Runtime session
-nor a second thread, which a fork would not survive.
+It has the engine imported, by itself or as a fork of a worker, and forks for every model. The fork loads the model as a
+server would, explains and predicts made-up inputs, encodes a few texts, and reports the result (forked_trial.py). A
+model that crashes, never ends, or asks for too much only ends its own fork. The process itself never reads a model and
+starts neither an ONNX Runtime session nor a second thread, which a fork would not survive.
 
 It reads lines of JSON from stdin, {"id": …, the fields of TrialTask} or {"cancel": id}, and writes lines to stdout,
 {"id": …, "slow": true} or {"id": …, "result": …}. It ends when stdin ends, or when it has been idle for a while.
@@ -22,8 +22,9 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
+from lstm_explain.serving.orphan import name_process
 from lstm_explain.serving.procfs import processor_seconds, resident_bytes
 from lstm_explain.serving.trials.forked_trial import (
     COMPILED,
@@ -34,6 +35,7 @@ from lstm_explain.serving.trials.forked_trial import (
 )
 from lstm_explain.serving.trials.trial_limits import MIB, TrialResult, ended_result, over_cpu_time, over_memory
 
+PROCESS_NAME = "model-trials"  # as `ps -e` shows it
 IDLE_SECONDS = 20.0
 POLL_SECONDS = 0.1
 MAX_SLOW_TRIALS = 2  # slow trials at a time, in addition to those that are not slow
@@ -218,18 +220,21 @@ def _kill(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def main() -> None:
-    from lstm_explain.kernels import cache
-    from lstm_explain.kernels.background import MODE
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server to handle
-    cache.use()
-    os.environ[MODE] = "never"  # trials have limits of their own, and whoever serves the model orders what it needs
-    gc.disable()  # imports leave next to nothing to collect
+def preload() -> None:
+    """Imports what every fork uses."""
     for module in PRELOADED:
         with suppress(ImportError):  # tokenizers may be missing
             import_module(module)
-    gc.collect()
+
+
+def run() -> NoReturn:
+    """Tries models until stdin ends, then ends the process, which must have no other thread."""
+    from lstm_explain.kernels.background import MODE
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server to handle
+    name_process(PROCESS_NAME)
+    os.environ[MODE] = "never"  # trials have limits of their own, and whoever serves the model orders what it needs
+    preload()
     gc.freeze()  # keeps memory that forks share from being written to
     gc.enable()
     process = TrialProcess(max(1, min(2, len(os.sched_getaffinity(0)))))
@@ -238,6 +243,14 @@ def main() -> None:
     finally:
         process.kill_all()
         os._exit(0)
+
+
+def main() -> None:
+    from lstm_explain.kernels import cache
+
+    cache.use()
+    gc.disable()  # imports leave next to nothing to collect
+    run()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, NoReturn, Protocol
 
 from lstm_explain.repository.model_folder import Source, find_sources
 from lstm_explain.serving.trials.results import TrialResults
@@ -25,19 +26,45 @@ SECONDS_BETWEEN_CHECKS = 0.1
 MAX_ATTEMPTS = 2  # at one trial: the process may have been about to end, or may have been killed for another model
 PROCESS_ENDED = "the process in which it was tried has ended twice"
 THREAD_VARIABLES = ("LSTM_EXPLAIN_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+VARIABLES = dict.fromkeys(THREAD_VARIABLES, "1") | {"TOKENIZERS_PARALLELISM": "false"}
 
-Process = subprocess.Popen[bytes]
 _started_early: list[Process] = []
 
 
+class Process(Protocol):
+    """The trial process."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def wait(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class ForkedProcess:
+    """The trial process as a fork of this one."""
+
+    pid: int
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+    def wait(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
 def start_early(models: Path, results: Path | None) -> None:
-    """Starts the trial process while this process still imports the engine, so that both are ready about the same time.
+    """Starts the trial process before this process needs it: as a fork once the engine is imported, which takes no
+    second import, or, where this process computes with several threads, which a fork would lack, at once.
 
     Does nothing where there is no model to try, or where another process of the server has tried them already.
     """
     with suppress(OSError):
         if find_sources(models) and not (results is not None and results.exists()):
-            _started_early.append(_start_process())
+            one_thread = os.environ.get("LSTM_EXPLAIN_THREADS") == "1"
+            _started_early.append((_fork_process() if one_thread else None) or _start_process())
 
 
 class Trial:
@@ -159,9 +186,47 @@ class TrialRunner:
             self._submit(number, trial)
 
 
+def _fork_process() -> ForkedProcess | None:
+    """Imports the engine and forks; None where that is not possible, as this process has other threads already."""
+    from lstm_explain.serving.trials import trial_process
+
+    trial_process.preload()
+    try:
+        alone = len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # not Linux
+        alone = False
+    if not alone:
+        return None
+    (their_stdin, stdin), (stdout, their_stdout) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become_trial_process(their_stdin, their_stdout)
+    os.close(their_stdin)
+    os.close(their_stdout)
+    return ForkedProcess(pid, open(stdin, "wb", buffering=0), open(stdout, "rb", buffering=0))
+
+
+def _become_trial_process(stdin: int, stdout: int) -> NoReturn:
+    """Leaves nothing open or set that a process of its own would not have."""
+    from lstm_explain.serving.trials import trial_process
+
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard, file in enumerate((stdin, stdout, null)):
+            os.dup2(file, standard)
+        for file in sorted(map(int, os.listdir("/proc/self/fd")))[3:]:
+            with suppress(OSError):  # of the list itself
+                os.close(file)
+        os.environ |= VARIABLES
+        trial_process.run()
+    finally:
+        os._exit(1)
+
+
 def _start_process() -> Process:
     """Starts the trial process. It ends when its stdin does, and so with this process, however this one ends."""
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | {"TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | VARIABLES
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-P", "-m", "lstm_explain.serving.trials.trial_process"]
     return subprocess.Popen(
