@@ -68,7 +68,7 @@ class Page:
 
     def choose(self, model: str, field: str) -> None:
         """Chooses a model, and waits for its input `field`."""
-        self.until(lambda: self.all("#model option"))
+        self.until(lambda: self.all("#model option") and self.one("#model").is_displayed())
         Select(self.one("#model")).select_by_visible_text(model)
         self.until(lambda: self.driver.current_url.endswith(f"#{model}") and self.all(f"#input-{field}"))
 

@@ -7,6 +7,7 @@ import { byId, el, tell } from "./dom.js";
 import { InputProblem, inputField, layout } from "./inputs.js";
 import { fragment, readFragment } from "./link.js";
 import { methodOf } from "./methods.js";
+import { More, MoreProblem } from "./more.js";
 import { Progress } from "./progress.js";
 import { readAnswer } from "./results.js";
 import { CallError, Server } from "./rpc.js";
@@ -19,6 +20,7 @@ const SAID_STALE = "The form has changed since. Press Explain for a new result."
 const server = new Server();
 const methods = new Methods(byId("method-list"), byId("methods-problem"));
 const target = new Target(byId("target-fields"));
+const more = new More(byId("more"), byId("more-fields"), byId("more-problem"));
 const progress = new Progress(byId("progress"));
 let models = [];
 let detail = null;
@@ -106,21 +108,23 @@ async function chooseModel() {
   byId("inputs").replaceChildren(...fields.map((field) => field.element));
   methods.show(detail);
   target.show(detail);
+  more.show(detail);
   tell(byId("problem"), "");
 }
 
 /** Fills in the form as a link says. */
-function restore({ inputs, methods: chosen, target: aim }) {
+function restore({ inputs, methods: chosen, target: aim, more: rest }) {
   for (const field of fields) if (typeof inputs?.[field.plan.name] === "string") field.text = inputs[field.plan.name];
   if (chosen && typeof chosen === "object") methods.restore(chosen);
   if (aim && typeof aim === "object") target.restore(aim);
+  if (rest && typeof rest === "object") more.restore(rest);
   stale(false);
 }
 
 async function copyLink() {
   if (!detail) return;
   const inputs = Object.fromEntries(fields.map((field) => [field.plan.name, field.text]));
-  const made = fragment(detail.summary.name, { inputs, methods: methods.state(), target: target.state() });
+  const made = fragment(detail.summary.name, { inputs, methods: methods.state(), target: target.state(), more: more.state() });
   if (!made) return say("The input is too long for a link.");
   history.replaceState(null, "", made);
   try {
@@ -138,20 +142,23 @@ async function copyLink() {
 function readForm() {
   for (const field of fields) field.tell("");
   tell(byId("problem"), "");
+  more.tell("");
   try {
     const samples = fields.length === 1 ? fields[0].samples().map((sample) => [sample]) : [fields.map((field) => field.read())];
     const chosen = methods.read();
     if (!chosen) return null;
     const { name, version } = detail.summary;
     const targets = target.read();
+    const rest = server.offersMore ? more.read() : {};
     return samples.map((given) => {
       const inputs = given.map((input) => input.tensor);
-      const requests = targets.flatMap((aim) => chosen.map((method) => ({ model: name, version, inputs, target: aim, method })));
+      const requests = targets.flatMap((aim) => chosen.map((method) => ({ model: name, version, inputs, target: aim, method, ...rest })));
       return { given, requests };
     });
   } catch (error) {
-    if (!(error instanceof InputProblem)) throw error;
-    error.field.tell(error.message);
+    if (error instanceof MoreProblem) more.tell(error.message);
+    else if (error instanceof InputProblem) error.field.tell(error.message);
+    else throw error;
     return null;
   }
 }
@@ -192,7 +199,7 @@ async function askAll(forms, signal) {
 async function ask(request, given, signal, onProgress) {
   const began = performance.now();
   const answer = await server.explain(request, signal, onProgress);
-  return readAnswer(answer, given, Math.round(performance.now() - began));
+  return readAnswer(answer, given, Math.round(performance.now() - began), request.through);
 }
 
 /** Cancels the running calls. */
@@ -240,7 +247,8 @@ function show(forms, results, milliseconds) {
   const { content, heading } = forms.length > 1 ? showLines(detail, forms, labelled) : showOne(detail, labelled[0]);
   byId("answer").replaceChildren(...content);
   stale(false);
-  say(`Explained ${heading}, in ${Math.round(milliseconds)} ms.`);
+  const verb = answers.every((answer) => answer.notExplained) ? "Predicted" : "Explained";
+  say(`${verb} ${heading}, in ${Math.round(milliseconds)} ms.`);
   if (matchMedia("(max-width: 62rem)").matches) byId("results").scrollIntoView();
 }
 
@@ -251,6 +259,7 @@ function trouble(error) {
   const [, index] = /^inputs\[(\d+)\]/.exec(error.field ?? "") ?? [];
   if (index !== undefined) return fields[index].tell(messageOf(error));
   if (error.field?.startsWith("method")) return methods.tell(messageOf(error));
+  if (/^(groups|condition|through)\b/.test(error.field ?? "")) return more.tell(messageOf(error));
   tell(byId("problem"), messageOf(error));
 }
 
@@ -282,4 +291,5 @@ for (const kind of ["input", "change"]) {
 }
 byId("model").addEventListener("change", chooseModel);
 byId("reload").addEventListener("click", enter);
+byId("more").hidden = !server.offersMore;
 enter();

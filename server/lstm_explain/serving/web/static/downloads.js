@@ -55,7 +55,7 @@ export function csvOf(answer) {
 
 /** What the server answered, with its tensors as numbers. */
 export function dataOf(answer) {
-  const { model, settings, explained, quantity, ledger, warnings, target, outputs, pictures } = answer;
+  const { model, settings, explained, quantity, ledger, warnings, target, outputs, pictures, groups, through } = answer;
   return {
     model,
     method: answer.method.name,
@@ -65,6 +65,8 @@ export function dataOf(answer) {
     quantity,
     ledger,
     warnings,
+    ...(groups.length ? { groups } : {}),
+    ...(through ? { through } : {}),
     outputs: Object.fromEntries(Object.entries(outputs).map(([key, { values }]) => [key, Array.from(values)])),
     relevance: pictures.map(({ name, labels, names, rows, relevance, kind }) => (kind === "words" ? { name, tokens: labels, relevance } : { name, features: names, relevance: rows })),
   };

@@ -34,5 +34,6 @@ export function entries(method) {
 }
 
 function shown(parameter, value) {
-  return parameter.options?.find(([key]) => key === value)?.[1] ?? value;
+  const option = parameter.options?.find(([key]) => key === value);
+  return option?.[1] ?? (value === "PLAYERS_GROUPS" ? "groups" : value); // which a request sets, not the form
 }

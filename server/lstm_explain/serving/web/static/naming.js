@@ -33,6 +33,7 @@ export function headline(detail, answer) {
 
 /** Returns the text beside the explained entry in the table of the prediction. */
 export function mark(answer) {
+  if (answer.notExplained) return "the target";
   return WORDS[answer.quantity]?.mark ?? "explained";
 }
 

@@ -9,14 +9,16 @@ import { matrix } from "./matrix.js";
 import { headline, mark, position } from "./naming.js";
 import { described, methodOf } from "./methods.js";
 import { number } from "./scale.js";
-import { ledgerTable, numbersTable, prediction, sideBySide } from "./tables.js";
+import { groupTable, ledgerTable, numbersTable, prediction, sideBySide } from "./tables.js";
 import { decode } from "./tensor.js";
 import { words } from "./words.js";
 
 const MOST_CLASSES = 200;
 
-/** An answer made ready to draw, for its one sample. given: what the form read, an input each. */
-export function readAnswer(answer, given, milliseconds) {
+/**
+ * An answer made ready to draw, for its one sample. given: what the form read, an input each. through: of the request.
+ */
+export function readAnswer(answer, given, milliseconds, through = []) {
   const one = (tensor) => decode(tensor).values[0];
   const tokens = Object.fromEntries((answer.tokens ?? []).map((tensor) => [tensor.name, decode(tensor).values]));
   const errors = (answer.standardError ?? []).flatMap((tensor) => Array.from(decode(tensor).values));
@@ -36,8 +38,20 @@ export function readAnswer(answer, given, milliseconds) {
     target: answer.target,
     outputs: Object.fromEntries(answer.outputs.map((tensor) => [tensor.name, decode(tensor)])),
     pictures: (answer.relevance ?? []).map((tensor) => picture(decode(tensor), given, tokens[tensor.name])),
+    groups: groupsOf(answer.groups),
+    notExplained: answer.notExplained?.[0] ?? "",
+    through: through.map(({ value, units }) => `${value}=${units.join(",")}`).join("; "),
     error: errors.filter(Number.isFinite).reduce((a, b) => Math.max(a, b), 0),
   };
+}
+
+/** The groups of each input, with their relevance. */
+function groupsOf(message) {
+  return (message?.relevance ?? []).map((tensor, i) => {
+    const [{ values: names }, { values }] = [decode(message.names[i]), decode(tensor)];
+    const has = names.flatMap((name, at) => (name ? [at] : []));
+    return { name: tensor.name, labels: has.map((at) => names[at]), relevance: has.map((at) => values[at]) };
+  });
 }
 
 /** One input's relevance: words with a number each, or a table. */
@@ -63,6 +77,7 @@ function unitOf(method) {
  */
 function byUnit(p, unit) {
   const total = (values) => values.reduce((sum, value) => sum + value, 0);
+  if (unit === "groups") return []; // their bars say everything
   if (p.kind === "words") return p;
   if (unit === "steps" && p.names.length > 1) {
     return { ...p, rows: p.rows.map((row) => [total(row)]), values: null, names: ["per step"], units: null };
@@ -86,21 +101,25 @@ export function predictionTable(detail, answer, marked = true) {
 /** The card of a method; `beside` stands next to the ledger. heading: what the page says was explained. */
 export function card(detail, answer, heading, beside = null) {
   const own = headline(detail, answer);
-  const drawn = answer.pictures.map((p) => byUnit(p, answer.unit));
+  const drawn = answer.notExplained ? [] : answer.pictures.flatMap((p) => byUnit(p, answer.unit));
+  const ledger = answer.notExplained ? null : ledgerTable(answer.explained, answer.ledger, answer.byNode, answer.method);
   const made = el(
     "article",
     { class: "card", "data-method": answer.method.key },
     el("h3", {}, answer.method.name),
     own === heading ? null : el("p", { class: "explained" }, own),
     answer.warnings.length ? el("ul", { class: "warnings", "aria-label": "Warnings" }, answer.warnings.map((text) => el("li", {}, `Warning: ${text}`))) : null,
+    answer.notExplained ? el("p", {}, `Not explained, by the condition: ${answer.notExplained}.`) : null,
+    answer.through ? el("p", { class: "note" }, `Only the relevance that passes through ${answer.through}.`) : null,
     drawn.map((p) => [
       drawn.length > 1 ? el("h4", {}, p.name) : null,
       p.kind === "words" ? words(p.labels, p.relevance) : matrix({ ...p, relevance: p.rows }, p.units),
     ]).flat(2),
-    el("div", { class: "pair" }, beside, el("div", {}, ledgerTable(answer.explained, answer.ledger, answer.byNode, answer.method))),
+    answer.groups.map((groups) => groupTable(groups, answer.explained)),
+    el("div", { class: "pair" }, beside, ledger ? el("div", {}, ledger) : null),
     drawn.map((p) => allNumbers(p, answer.method)),
     el("p", { class: "note" }, [answer.model, answer.settings, ...error(answer), `${answer.milliseconds} ms`].filter(Boolean).join(" · ")),
-    downloads(answer, `${detail.summary.name}-${answer.method.key}`, () => made),
+    answer.notExplained ? null : downloads(answer, `${detail.summary.name}-${answer.method.key}`, () => made),
   );
   return made;
 }
@@ -112,21 +131,32 @@ export function failure(method, message) {
 
 /** Draws one table of all answers, with a row per word or per feature. names: of the answers. */
 export function together(answers, names) {
+  if (answers[0].groups.length) return answers[0].groups.flatMap((_, i) => groupsTogether(answers.map((answer) => answer.groups[i]), names));
   return answers[0].pictures.map((first, i) => {
     const pictures = answers.map((answer) => answer.pictures[i]);
     const kept = first.kind === "words" ? first.labels.flatMap((label, at) => (label ? [at] : [])) : first.names.map((_, at) => at);
     const labels = kept.map((at) => (first.kind === "words" ? first.labels : first.names)[at]);
     const values = (p) => (p.kind === "words" ? kept.map((at) => p.relevance[at]) : kept.map((at) => p.rows.reduce((sum, row) => sum + row[at], 0)));
     const columns = pictures.map((p, j) => ({ name: names[j], values: values(p) }));
-    const alike = pictures.slice(1).map((p, j) => {
-      const r = correlation(first.relevance, p.relevance);
-      return r === null ? "" : `${names[j + 1]} ${number(r)}`;
-    });
-    const listed = alike.filter(Boolean).join(", ");
-    const note = listed ? `Correlation with ${names[0]}, over all elements: ${listed}.` : "";
+    const note = alike(pictures, names, "elements");
     const what = first.kind === "words" ? "Relevance of each word" : `Relevance of each feature of ${first.name}, summed over time`;
     return sideBySide(what, first.kind === "words" ? "word" : "feature", labels, columns, note);
   }).flat();
+}
+
+function groupsTogether(each, names) {
+  const columns = each.map(({ relevance }, j) => ({ name: names[j], values: relevance }));
+  return sideBySide(`Relevance of each group of ${each[0].name}`, "group", each[0].labels, columns, alike(each, names, "groups"));
+}
+
+/** Says how the relevance of the others is correlated with that of the first one. */
+function alike([first, ...others], names, over) {
+  const each = others.map((other, j) => {
+    const r = correlation(first.relevance, other.relevance);
+    return r === null ? "" : `${names[j + 1]} ${number(r)}`;
+  });
+  const listed = each.filter(Boolean).join(", ");
+  return listed ? `Correlation with ${names[0]}, over all ${over}: ${listed}.` : "";
 }
 
 /** Computes Pearson's correlation; null if one of the two does not vary. */

@@ -18,6 +18,7 @@ const CODES =
 
 export class Server {
   token = "";
+  offersMore = true; // groups, conditions and units
 
   async models(signal) {
     return (await this.#call(SERVICES.models, "ListModels", {}, signal)).models ?? [];

@@ -29,7 +29,8 @@ export function showOne(detail, results) {
     const own = headline(detail, answer).split(":")[0];
     return headings.length === 1 ? answer.method.name : methods.length === 1 ? own : `${answer.method.name}: ${own}`;
   });
-  const table = answers.length > 1 ? together(answers, names).filter(Boolean) : [];
+  const explained = answers.every((answer) => !answer.notExplained);
+  const table = answers.length > 1 && explained ? together(answers, names).filter(Boolean) : [];
   const content = [
     el("h2", {}, heading),
     ...(several ? [el("div", { class: "card" }, first)] : []),
@@ -62,7 +63,9 @@ function line(detail, label, results) {
     "div",
     { class: "line" },
     el("strong", {}, picture.kind === "words" ? headline(detail, first.value) : `${label}: ${headline(detail, first.value)}`),
-    picture.kind === "words" ? words(picture.labels, picture.relevance)[0] : null,
+    first.value.notExplained ? el("p", { class: "note" }, `Not explained: ${first.value.notExplained}.`)
+    : picture.kind === "words" ? words(picture.labels, picture.relevance)[0]
+    : null,
     el("details", { toggle: opened }, el("summary", {}, "The whole result"), whole),
   );
 }

@@ -44,12 +44,12 @@ function softmax(values) {
 /** Draws the ledger of one sample; `ledger` holds numbers. */
 export function ledgerTable(explained, ledger, byNode, method) {
   const top = largest([explained, ...Object.values(ledger)]);
-  const rows = entries(method).map(([key, label]) => row(label, ledger[key], explained, top));
+  const rows = entries(method).map(([key, label]) => row(term(label), ledger[key], explained, top));
   const table = el(
     "table",
     { class: "bars" },
     el("caption", {}, "Where the explained value went"),
-    el("tbody", {}, rows, row("explained value", explained, explained, top, "sum")),
+    el("tbody", {}, rows, row(term("explained value"), explained, explained, top, "sum")),
   );
   return [table, nodes(byNode, explained, top)];
 }
@@ -72,11 +72,22 @@ function row(label, value, whole, top, kind = null) {
   return el(
     "tr",
     { class: kind },
-    el("th", { scope: "row" }, term(label)),
+    el("th", { scope: "row" }, label),
     el("td", {}, number(value)),
     el("td", { class: "percent" }, percent(value, whole)),
     track(value, top),
   );
+}
+
+const MANY_GROUPS = 24; // rows that scroll by themselves
+
+/** Draws a bar for each group of an input. */
+export function groupTable({ name, labels, relevance }, explained) {
+  const caption = `Relevance of each group of ${name}`;
+  const top = largest(relevance);
+  const rows = labels.map((label, i) => row(label, relevance[i], explained, top));
+  const table = el("table", { class: "bars groups" }, el("caption", {}, caption), el("tbody", {}, rows));
+  return labels.length > MANY_GROUPS ? scrolling(table, caption) : table;
 }
 
 /** A bar from the middle, to the right for, to the left (hatched) against. */
