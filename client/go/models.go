@@ -82,6 +82,8 @@ type ModelDetail struct {
 	// Examples map the name of an input to examples of it, as text: a text for an input that accepts text, for others a
 	// table as CSV, with a line per time step.
 	Examples map[string][]string
+	// FeatureGroups are the groups of features that Grouping.ModelFeatures stands for.
+	FeatureGroups []FeatureGroup
 }
 
 // Models lists all models and versions, including those that failed to load.
@@ -249,6 +251,9 @@ func decodeDetail(message *pb.ModelDetail) (*ModelDetail, error) {
 
 		BackgroundSamples: decodeAxes(message.GetBackgroundSamples()),
 		Examples:          decodeNames(message.GetExamples()),
+	}
+	for _, group := range message.GetFeatureGroups() {
+		out.FeatureGroups = append(out.FeatureGroups, FeatureGroup{group.GetName(), group.GetInput(), group.GetFeatures()})
 	}
 	for _, node := range message.GetNodes() {
 		report := NodeReport{node.GetName(), node.GetOpType(), node.GetSupported(), node.GetRule()}

@@ -44,7 +44,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # ragged and states: time comes first.
 CONFIGS = {
     "lstm": "description: a small LSTM\nmethod: {name: lrp, epsilon: 0.01}\ntarget: {output: logits, index: 2}\n"
-    f"classes: {{logits: [{', '.join(CLASSES)}]}}\nfeatures: {{x: [a, b, c, d]}}\nunits: {{x: mm/day}}\n",
+    f"classes: {{logits: [{', '.join(CLASSES)}]}}\nfeatures: {{x: [a, b, c, d]}}\nunits: {{x: mm/day}}\n"
+    "feature_groups: {x: {outer: [a, d], second: [b]}}\n",
     "rnn": "method: {name: gradient_times_input}\ntarget: {output: logits, index: 1}\n",
     "ragged": "batch_axis: {x: 1, lens: 0, logits: 0}\ntime_axis: {x: 0}\n",
     "states": "batch_axis: {x: 1, initial_h_0: 1, initial_c_0: 1, logits: 0}\ntime_axis: {x: 0}\n",

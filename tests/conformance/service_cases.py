@@ -128,6 +128,10 @@ def model_cases() -> Iterator[Case]:
         "batch_axes": {"x": 0},
         "time_axes": {"x": 1},
         "guessed_axes": [],
+        "feature_groups": [
+            {"name": "outer", "input": "x", "features": ["a", "d"]},
+            {"name": "second", "input": "x", "features": ["b"]},
+        ],
         "default_method": {"name": "lrp", "parameters": {"epsilon": 0.01}},
     })  # fmt: skip
     yield _detail("model-text", "words", {

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from selenium import webdriver
 from selenium.webdriver.support.select import Select
 
 import lstm_explain_client as client
 from lstm_explain_client.render.scale import number
 from lstm_explain_client.render.tables import percent
-from tests.serving.running import Running
+from tests.serving.models import lstm, write_version
+from tests.serving.running import Running, serving
 from tests.web.page import Page
 from tests.web.tables import csv, rows_of, words_of, year
 from tests.web.test_accessibility import violations
@@ -132,7 +135,6 @@ def test_relevance_through_units_is_called_that(page: Page, served: Running) -> 
         ({"group_features": "own"}, "Enter names, such as both=0,1."),
         ({"group_features": "own", "group_names": "rain"}, "“rain” is not of the form both=0,1."),
         ({"group_features": "own", "group_names": "wet=rain"}, "has no feature 'rain', expected prcp, srad"),
-        ({"group_features": "model"}, "the model has no feature groups (feature_groups in model.yaml)."),
         ({"condition": "sometimes"}, "Condition is 'sometimes', expected conditions such as"),
         ({"through": "lstm.cell"}, "“lstm.cell” is not of the form lstm.cell=72,86."),
         ({"through": "lstm.cell=1,b"}, "“b” is no unit; enter whole numbers"),
@@ -151,6 +153,33 @@ def test_a_problem_is_shown_in_this_part(page: Page, fields: dict[str, str], pro
     assert page.one("#more-problem").is_displayed()
     page.one("#through").send_keys(" ")
     assert page.problems() == []
+
+
+def test_groups_of_the_model_are_offered_by_name(driver: webdriver.Chrome, tmp_path: Path) -> None:
+    config = "features: {x: [rain, wind, sun, snow]}\nfeature_groups: {x: {wet: [rain, snow], air: [wind]}}\n"
+    write_version(tmp_path, "grouped", lstm(1), 1, config)
+    write_version(tmp_path, "plain", lstm(1))
+    x = np.round(np.random.default_rng(5).standard_normal((1, 6, 4)), 2).astype(np.float32)
+    with serving(tmp_path, "--web", "127.0.0.1:0") as server:
+        page = Page(driver, server.page())
+        page.look(1280, "light")
+        page.open()
+        page.choose("grouped", "x")
+        page.paste("x", csv(x[0], ("rain", "wind", "sun", "snow")))
+        assert [o.text for o in page.all("#group-features option")] == ["none", "of the model: wet, air", "these"]
+        fill(page, group_features="model")  # which is open already
+        page.explain()
+        with client.Client(server.address) as calls:
+            detail = calls.model("grouped")
+            e = calls.explain("grouped", {"x": x}, groups=client.Groups(features=True))
+        assert detail.feature_groups == {"x": {"wet": ("rain", "snow"), "air": ("wind",)}}
+        own = e.groups["x"].of(0)
+        assert own.names.tolist() == ["wet", "air", "other features"]
+        np.testing.assert_allclose(own.relevance[0], e.relevance["x"][0][:, [0, 3]].sum(), rtol=1e-5)
+        assert rows_of(page, "table.groups") == bars(e.groups["x"], float(e.explained[0]))
+        page.choose("plain", "x")
+        assert [o.text for o in page.all("#group-features option")] == ["none", "these"]
+        assert page.complaints() == []
 
 
 def test_a_link_restores_this_part(page: Page) -> None:

@@ -86,6 +86,14 @@ void check_warnings(const std::vector<std::string>& actual, const std::vector<st
   if (!same) throw Wrong("the warnings " + json(actual).dump() + " came, expected " + json(beginnings).dump());
 }
 
+json plain(const std::vector<lx::FeatureGroup>& groups) {
+  json out = json::array();
+  for (const auto& group : groups) {
+    out.push_back({{"name", group.name}, {"input", group.input}, {"features", group.features}});
+  }
+  return out;
+}
+
 json plain(const std::map<std::string, lx::TensorSpec>& specs) {
   json out = json::object();
   for (const auto& [name, spec] : specs) {
@@ -157,6 +165,7 @@ void check_detail(const lx::ModelDetail& actual, const json& expected) {
       {"guessed_axes", actual.guessed_axes},
       {"background_samples", actual.background_samples},
       {"examples", actual.examples},
+      {"feature_groups", plain(actual.feature_groups)},
   };
   for (const auto& [key, value] : expected.items()) {
     if (key == "default_method") {

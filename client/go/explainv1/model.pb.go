@@ -544,7 +544,10 @@ type ModelDetail struct {
 	BackgroundSamples map[string]int32 `protobuf:"bytes,15,rep,name=background_samples,json=backgroundSamples,proto3" json:"background_samples,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Maps the name of an input to examples of it, as text: a text for an input that accepts text, for others a table as
 	// CSV, with a line per time step.
-	Examples      map[string]*Names `protobuf:"bytes,20,rep,name=examples,proto3" json:"examples,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Examples map[string]*Names `protobuf:"bytes,20,rep,name=examples,proto3" json:"examples,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Groups of features (`feature_groups` in model.yaml), which a request uses with `model_features` of Groups. Each names
+	// its input.
+	FeatureGroups []*FeatureGroup `protobuf:"bytes,21,rep,name=feature_groups,json=featureGroups,proto3" json:"feature_groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -687,6 +690,13 @@ func (x *ModelDetail) GetBackgroundSamples() map[string]int32 {
 func (x *ModelDetail) GetExamples() map[string]*Names {
 	if x != nil {
 		return x.Examples
+	}
+	return nil
+}
+
+func (x *ModelDetail) GetFeatureGroups() []*FeatureGroup {
+	if x != nil {
+		return x.FeatureGroups
 	}
 	return nil
 }
@@ -1485,7 +1495,7 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\tsupported\x18\x03 \x01(\bR\tsupported\x12\x12\n" +
 	"\x04rule\x18\x04 \x01(\tR\x04rule\"\x1f\n" +
 	"\x05Names\x12\x16\n" +
-	"\x06values\x18\x01 \x03(\tR\x06values\"\x8a\f\n" +
+	"\x06values\x18\x01 \x03(\tR\x06values\"\xd0\f\n" +
 	"\vModelDetail\x127\n" +
 	"\asummary\x18\x01 \x01(\v2\x1d.lstm_explain.v1.ModelSummaryR\asummary\x123\n" +
 	"\x06inputs\x18\x02 \x03(\v2\x1b.lstm_explain.v1.TensorSpecR\x06inputs\x125\n" +
@@ -1506,7 +1516,8 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\x05units\x18\r \x03(\v2'.lstm_explain.v1.ModelDetail.UnitsEntryR\x05units\x12!\n" +
 	"\fguessed_axes\x18\x0e \x03(\tR\vguessedAxes\x12b\n" +
 	"\x12background_samples\x18\x0f \x03(\v23.lstm_explain.v1.ModelDetail.BackgroundSamplesEntryR\x11backgroundSamples\x12F\n" +
-	"\bexamples\x18\x14 \x03(\v2*.lstm_explain.v1.ModelDetail.ExamplesEntryR\bexamples\x1aU\n" +
+	"\bexamples\x18\x14 \x03(\v2*.lstm_explain.v1.ModelDetail.ExamplesEntryR\bexamples\x12D\n" +
+	"\x0efeature_groups\x18\x15 \x03(\v2\x1d.lstm_explain.v1.FeatureGroupR\rfeatureGroups\x1aU\n" +
 	"\x0fClassNamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.lstm_explain.v1.NamesR\x05value:\x028\x01\x1aW\n" +
@@ -1635,6 +1646,7 @@ var file_lstm_explain_v1_model_proto_goTypes = []any{
 	(DataType)(0),                 // 29: lstm_explain.v1.DataType
 	(*Method)(nil),                // 30: lstm_explain.v1.Method
 	(*Target)(nil),                // 31: lstm_explain.v1.Target
+	(*FeatureGroup)(nil),          // 32: lstm_explain.v1.FeatureGroup
 }
 var file_lstm_explain_v1_model_proto_depIdxs = []int32{
 	29, // 0: lstm_explain.v1.TensorSpec.dtype:type_name -> lstm_explain.v1.DataType
@@ -1653,34 +1665,35 @@ var file_lstm_explain_v1_model_proto_depIdxs = []int32{
 	26, // 13: lstm_explain.v1.ModelDetail.units:type_name -> lstm_explain.v1.ModelDetail.UnitsEntry
 	27, // 14: lstm_explain.v1.ModelDetail.background_samples:type_name -> lstm_explain.v1.ModelDetail.BackgroundSamplesEntry
 	28, // 15: lstm_explain.v1.ModelDetail.examples:type_name -> lstm_explain.v1.ModelDetail.ExamplesEntry
-	3,  // 16: lstm_explain.v1.ListModelsResponse.models:type_name -> lstm_explain.v1.ModelSummary
-	7,  // 17: lstm_explain.v1.GetModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
-	14, // 18: lstm_explain.v1.ImportModelRequest.start:type_name -> lstm_explain.v1.ImportModelStart
-	13, // 19: lstm_explain.v1.ImportModelRequest.file:type_name -> lstm_explain.v1.ImportModelFile
-	7,  // 20: lstm_explain.v1.ImportModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
-	4,  // 21: lstm_explain.v1.RouteModelResponse.route:type_name -> lstm_explain.v1.ModelRoute
-	4,  // 22: lstm_explain.v1.RollBackModelResponse.route:type_name -> lstm_explain.v1.ModelRoute
-	6,  // 23: lstm_explain.v1.ModelDetail.ClassNamesEntry.value:type_name -> lstm_explain.v1.Names
-	6,  // 24: lstm_explain.v1.ModelDetail.FeatureNamesEntry.value:type_name -> lstm_explain.v1.Names
-	6,  // 25: lstm_explain.v1.ModelDetail.UnitsEntry.value:type_name -> lstm_explain.v1.Names
-	6,  // 26: lstm_explain.v1.ModelDetail.ExamplesEntry.value:type_name -> lstm_explain.v1.Names
-	8,  // 27: lstm_explain.v1.ModelService.ListModels:input_type -> lstm_explain.v1.ListModelsRequest
-	10, // 28: lstm_explain.v1.ModelService.GetModel:input_type -> lstm_explain.v1.GetModelRequest
-	12, // 29: lstm_explain.v1.ModelService.ImportModel:input_type -> lstm_explain.v1.ImportModelRequest
-	16, // 30: lstm_explain.v1.ModelService.DeleteModel:input_type -> lstm_explain.v1.DeleteModelRequest
-	18, // 31: lstm_explain.v1.ModelService.RouteModel:input_type -> lstm_explain.v1.RouteModelRequest
-	20, // 32: lstm_explain.v1.ModelService.RollBackModel:input_type -> lstm_explain.v1.RollBackModelRequest
-	9,  // 33: lstm_explain.v1.ModelService.ListModels:output_type -> lstm_explain.v1.ListModelsResponse
-	11, // 34: lstm_explain.v1.ModelService.GetModel:output_type -> lstm_explain.v1.GetModelResponse
-	15, // 35: lstm_explain.v1.ModelService.ImportModel:output_type -> lstm_explain.v1.ImportModelResponse
-	17, // 36: lstm_explain.v1.ModelService.DeleteModel:output_type -> lstm_explain.v1.DeleteModelResponse
-	19, // 37: lstm_explain.v1.ModelService.RouteModel:output_type -> lstm_explain.v1.RouteModelResponse
-	21, // 38: lstm_explain.v1.ModelService.RollBackModel:output_type -> lstm_explain.v1.RollBackModelResponse
-	33, // [33:39] is the sub-list for method output_type
-	27, // [27:33] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	32, // 16: lstm_explain.v1.ModelDetail.feature_groups:type_name -> lstm_explain.v1.FeatureGroup
+	3,  // 17: lstm_explain.v1.ListModelsResponse.models:type_name -> lstm_explain.v1.ModelSummary
+	7,  // 18: lstm_explain.v1.GetModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
+	14, // 19: lstm_explain.v1.ImportModelRequest.start:type_name -> lstm_explain.v1.ImportModelStart
+	13, // 20: lstm_explain.v1.ImportModelRequest.file:type_name -> lstm_explain.v1.ImportModelFile
+	7,  // 21: lstm_explain.v1.ImportModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
+	4,  // 22: lstm_explain.v1.RouteModelResponse.route:type_name -> lstm_explain.v1.ModelRoute
+	4,  // 23: lstm_explain.v1.RollBackModelResponse.route:type_name -> lstm_explain.v1.ModelRoute
+	6,  // 24: lstm_explain.v1.ModelDetail.ClassNamesEntry.value:type_name -> lstm_explain.v1.Names
+	6,  // 25: lstm_explain.v1.ModelDetail.FeatureNamesEntry.value:type_name -> lstm_explain.v1.Names
+	6,  // 26: lstm_explain.v1.ModelDetail.UnitsEntry.value:type_name -> lstm_explain.v1.Names
+	6,  // 27: lstm_explain.v1.ModelDetail.ExamplesEntry.value:type_name -> lstm_explain.v1.Names
+	8,  // 28: lstm_explain.v1.ModelService.ListModels:input_type -> lstm_explain.v1.ListModelsRequest
+	10, // 29: lstm_explain.v1.ModelService.GetModel:input_type -> lstm_explain.v1.GetModelRequest
+	12, // 30: lstm_explain.v1.ModelService.ImportModel:input_type -> lstm_explain.v1.ImportModelRequest
+	16, // 31: lstm_explain.v1.ModelService.DeleteModel:input_type -> lstm_explain.v1.DeleteModelRequest
+	18, // 32: lstm_explain.v1.ModelService.RouteModel:input_type -> lstm_explain.v1.RouteModelRequest
+	20, // 33: lstm_explain.v1.ModelService.RollBackModel:input_type -> lstm_explain.v1.RollBackModelRequest
+	9,  // 34: lstm_explain.v1.ModelService.ListModels:output_type -> lstm_explain.v1.ListModelsResponse
+	11, // 35: lstm_explain.v1.ModelService.GetModel:output_type -> lstm_explain.v1.GetModelResponse
+	15, // 36: lstm_explain.v1.ModelService.ImportModel:output_type -> lstm_explain.v1.ImportModelResponse
+	17, // 37: lstm_explain.v1.ModelService.DeleteModel:output_type -> lstm_explain.v1.DeleteModelResponse
+	19, // 38: lstm_explain.v1.ModelService.RouteModel:output_type -> lstm_explain.v1.RouteModelResponse
+	21, // 39: lstm_explain.v1.ModelService.RollBackModel:output_type -> lstm_explain.v1.RollBackModelResponse
+	34, // [34:40] is the sub-list for method output_type
+	28, // [28:34] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_model_proto_init() }

@@ -179,6 +179,9 @@ def check_detail(received: lx.ModelDetail, expected: dict[str, Any]) -> None:
             held = {k: list(v) for k, v in held.items()}
         elif name in ("text_inputs", "guessed_axes"):
             held = list(held)
+        elif name == "feature_groups":
+            groups = [(of, group, list(features)) for of, own in held.items() for group, features in own.items()]
+            held = [{"name": group, "input": of, "features": features} for of, group, features in groups]
         elif name == "default_method":
             asked = value.get("parameters", {})
             held = {"name": held.name, "parameters": {k: held.parameters().get(k) for k in asked}}

@@ -78,6 +78,7 @@ class ModelDetail(Names, ModelSummary):
     guessed_axes: inputs for which the batch and time axes are a guess, to be set in model.yaml.
     background_samples: input name to the number of samples that the model's background set has of it.
     examples: input name to examples as text: texts, or tables as CSV with a line per time step.
+    feature_groups: the groups of features that `Groups(features=True)` stands for, by input and name.
     """
 
     inputs: dict[str, TensorSpec] = field(default_factory=dict)
@@ -90,6 +91,7 @@ class ModelDetail(Names, ModelSummary):
     guessed_axes: tuple[str, ...] = ()
     background_samples: dict[str, int] = field(default_factory=dict)
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    feature_groups: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def summary(message: model_pb2.ModelSummary) -> ModelSummary:
@@ -116,7 +118,15 @@ def detail(message: model_pb2.ModelDetail) -> ModelDetail:
         units={name: tuple(names.values) for name, names in message.units.items()},
         background_samples=dict(message.background_samples),
         examples={name: tuple(names.values) for name, names in message.examples.items()},
+        feature_groups=_feature_groups(message),
     )
+
+
+def _feature_groups(message: model_pb2.ModelDetail) -> dict[str, dict[str, tuple[str, ...]]]:
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for group in message.feature_groups:
+        found.setdefault(group.input, {})[group.name] = tuple(group.features)
+    return found
 
 
 def route(message: model_pb2.ModelRoute) -> ModelRoute:

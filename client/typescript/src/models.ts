@@ -7,6 +7,7 @@ import { createReadStream } from "node:fs";
 import { basename } from "node:path";
 
 import * as wire from "./generated/lstm_explain/v1/model.js";
+import type { FeatureGroup } from "./groups.js";
 import { fromWire as methodFromWire, type Method } from "./method.js";
 import { fromWire as targetFromWire, type Target } from "./target.js";
 import { dtypeName } from "./tensor.js";
@@ -85,6 +86,8 @@ export interface ModelDetail extends ModelSummary {
    * CSV, with a line per time step.
    */
   examples: Record<string, string[]>;
+  /** The groups of features that `features: "model"` of Groups stands for. */
+  featureGroups: Required<FeatureGroup>[];
 }
 
 /** A model to add to the server. */
@@ -134,6 +137,7 @@ export function detail(message: wire.ModelDetail | undefined): ModelDetail {
     units: names(said.units),
     backgroundSamples: said.backgroundSamples,
     examples: names(said.examples),
+    featureGroups: said.featureGroups.map(({ name, input, features }) => ({ name, input, features })),
   };
 }
 

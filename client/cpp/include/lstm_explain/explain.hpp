@@ -34,6 +34,13 @@ struct FeatureGroup {
   std::string input{};
   /// Names, or positions on the last axis of the input.
   std::vector<std::string> features{};
+
+  template <class Message, class Read>
+  void read(const Message& message, Read read) {
+    read(message.name(), name);
+    read(message.input(), input);
+    read(message.features(), features);
+  }
 };
 
 /// Divides the inputs into groups of entries that belong together, such as days of hourly steps. At most one of window,

@@ -135,6 +135,8 @@ struct ModelDetail : ModelSummary {
   Names examples;
   /// Maps the name of an input or output to its unit: one unit for all entries, or one for each entry on the last axis.
   Names units;
+  /// The groups of features that `model_features` of Groups stands for.
+  std::vector<FeatureGroup> feature_groups;
 
   template <class Message, class Read>
   void read(const Message& message, Read read) {
@@ -154,6 +156,7 @@ struct ModelDetail : ModelSummary {
     read(message.units(), units);
     read(message.background_samples(), background_samples);
     read(message.examples(), examples);
+    read(message.feature_groups(), feature_groups);
   }
 };
 

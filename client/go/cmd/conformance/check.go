@@ -189,6 +189,7 @@ func checkDetail(received *lx.ModelDetail, expected map[string]json.RawMessage) 
 		"guessed_axes":       append([]string{}, received.GuessedAxes...),
 		"background_samples": received.BackgroundSamples,
 		"examples":           received.Examples,
+		"feature_groups":     featureGroups(received.FeatureGroups),
 	}
 	for name, value := range expected {
 		if name == "default_method" {
@@ -210,6 +211,14 @@ func checkDetail(received *lx.ModelDetail, expected map[string]json.RawMessage) 
 		}
 	}
 	return nil
+}
+
+func featureGroups(received []lx.FeatureGroup) []any {
+	out := []any{}
+	for _, group := range received {
+		out = append(out, map[string]any{"name": group.Name, "input": group.Input, "features": group.Features})
+	}
+	return out
 }
 
 func checkMethod(received lx.Method, value json.RawMessage) error {

@@ -239,6 +239,7 @@ pub fn detail(want: &Value, received: &ModelDetail) -> Result<Hashes, Failure> {
     equal(want, "guessed_axes", received.guessed_axes.clone())?;
     equal(want, "background_samples", json!(received.background_samples))?;
     equal(want, "examples", names(&received.examples))?;
+    equal(want, "feature_groups", feature_groups(&received.feature_groups))?;
     if let Some(method) = want.get("default_method") {
         let received = received.default_method.as_ref().and_then(|method| method.method.as_ref());
         default_method(method, received.ok_or("there is no default method")?)?;
@@ -248,6 +249,11 @@ pub fn detail(want: &Value, received: &ModelDetail) -> Result<Hashes, Failure> {
 
 fn names(by_name: &BTreeMap<String, proto::Names>) -> Value {
     json!(by_name.iter().map(|(name, names)| (name, &names.values)).collect::<BTreeMap<_, _>>())
+}
+
+fn feature_groups(groups: &[proto::FeatureGroup]) -> Value {
+    let one = |group: &proto::FeatureGroup| json!({"name": group.name, "input": group.input, "features": group.features});
+    groups.iter().map(one).collect()
 }
 
 fn specs(specs: &[proto::TensorSpec]) -> Value {

@@ -1308,6 +1308,10 @@ pub struct ModelDetail {
         ::prost::alloc::string::String,
         Names,
     >,
+    /// Groups of features (`feature_groups` in model.yaml), which a request uses with `model_features` of Groups. Each names
+    /// its input.
+    #[prost(message, repeated, tag = "21")]
+    pub feature_groups: ::prost::alloc::vec::Vec<FeatureGroup>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListModelsRequest {}

@@ -17,7 +17,7 @@ from lstm_explain.serving.models.snapshot import Entry, Failed, InTrial, Snapsho
 from lstm_explain.serving.wire.methods import default_method
 from lstm_explain.serving.wire.targets import default_target
 from lstm_explain.serving.wire.tensors import to_spec
-from lstm_explain_proto.lstm_explain.v1 import model_pb2
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 
 Message = TypeVar("Message")
 log = logging.getLogger(__name__)
@@ -110,6 +110,11 @@ def to_detail(entry: Entry) -> model_pb2.ModelDetail:
         guessed_axes=[name for name, axes in card.axes.items() if not axes.certain],
         background_samples=card.background,
         examples=_names(card.examples),
+        feature_groups=[
+            explanation_pb2.FeatureGroup(name=name, input=of, features=map(str, features))
+            for of, groups in config.feature_groups.items()
+            for name, features in groups.items()
+        ],
         units=_names({name: [unit] if isinstance(unit, str) else unit for name, unit in config.units.items()}),
     )
 

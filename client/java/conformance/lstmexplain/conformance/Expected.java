@@ -208,6 +208,7 @@ final class Expected {
     held.put("guessed_axes", actual.guessedAxes());
     held.put("background_samples", actual.backgroundSamples());
     held.put("examples", actual.examples());
+    held.put("feature_groups", actual.featureGroups());
     for (String name : expected.keySet()) {
       if (name.equals("default_method")) {
         method(actual.defaultMethod(), expected.getAsJsonObject(name));

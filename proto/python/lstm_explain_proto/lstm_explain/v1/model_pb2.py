@@ -27,7 +27,7 @@ from lstm_explain_proto.lstm_explain.v1 import method_pb2 as lstm__explain_dot_v
 from lstm_explain_proto.lstm_explain.v1 import tensor_pb2 as lstm__explain_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blstm_explain/v1/model.proto\x12\x0flstm_explain.v1\x1a!lstm_explain/v1/explanation.proto\x1a\x1clstm_explain/v1/method.proto\x1a\x1clstm_explain/v1/tensor.proto\"o\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.lstm_explain.v1.DataType\x12)\n\x05shape\x18\x03 \x03(\x0b\x32\x1a.lstm_explain.v1.Dimension\":\n\tDimension\x12\x0e\n\x04size\x18\x01 \x01(\x03H\x00\x12\x10\n\x06symbol\x18\x02 \x01(\tH\x00\x42\x0b\n\tdimension\"\xb8\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.lstm_explain.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x12\n\nis_default\x18\x07 \x01(\x08\x12\x14\n\x0c\x63\x61nary_share\x18\x08 \x01(\x01\"m\n\nModelRoute\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61nary_version\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61nary_share\x18\x03 \x01(\x01\x12\x18\n\x10previous_version\x18\x04 \x01(\t\"L\n\nNodeReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07op_type\x18\x02 \x01(\t\x12\x11\n\tsupported\x18\x03 \x01(\x08\x12\x0c\n\x04rule\x18\x04 \x01(\t\"\x17\n\x05Names\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xfd\t\n\x0bModelDetail\x12.\n\x07summary\x18\x01 \x01(\x0b\x32\x1d.lstm_explain.v1.ModelSummary\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.lstm_explain.v1.TensorSpec\x12,\n\x07outputs\x18\x03 \x03(\x0b\x32\x1b.lstm_explain.v1.TensorSpec\x12\x15\n\rlrp_supported\x18\x04 \x01(\x08\x12*\n\x05nodes\x18\x05 \x03(\x0b\x32\x1b.lstm_explain.v1.NodeReport\x12/\n\x0e\x64\x65\x66\x61ult_method\x18\x06 \x01(\x0b\x32\x17.lstm_explain.v1.Method\x12/\n\x0e\x64\x65\x66\x61ult_target\x18\x07 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\x41\n\x0b\x63lass_names\x18\x08 \x03(\x0b\x32,.lstm_explain.v1.ModelDetail.ClassNamesEntry\x12\x45\n\rfeature_names\x18\t \x03(\x0b\x32..lstm_explain.v1.ModelDetail.FeatureNamesEntry\x12\x13\n\x0btext_inputs\x18\n \x03(\t\x12?\n\nbatch_axes\x18\x0b \x03(\x0b\x32+.lstm_explain.v1.ModelDetail.BatchAxesEntry\x12=\n\ttime_axes\x18\x0c \x03(\x0b\x32*.lstm_explain.v1.ModelDetail.TimeAxesEntry\x12\x36\n\x05units\x18\r \x03(\x0b\x32\'.lstm_explain.v1.ModelDetail.UnitsEntry\x12\x14\n\x0cguessed_axes\x18\x0e \x03(\t\x12O\n\x12\x62\x61\x63kground_samples\x18\x0f \x03(\x0b\x32\x33.lstm_explain.v1.ModelDetail.BackgroundSamplesEntry\x12<\n\x08\x65xamples\x18\x14 \x03(\x0b\x32*.lstm_explain.v1.ModelDetail.ExamplesEntry\x1aI\n\x0f\x43lassNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1aK\n\x11\x46\x65\x61tureNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1a\x30\n\x0e\x42\x61tchAxesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a/\n\rTimeAxesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x44\n\nUnitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1a\x38\n\x16\x42\x61\x63kgroundSamplesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1aG\n\rExamplesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\"\x13\n\x11ListModelsRequest\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.lstm_explain.v1.ModelSummary\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"?\n\x10GetModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.lstm_explain.v1.ModelDetail\"\x93\x01\n\x12ImportModelRequest\x12\x32\n\x05start\x18\x01 \x01(\x0b\x32!.lstm_explain.v1.ImportModelStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12\x30\n\x04\x66ile\x18\x03 \x01(\x0b\x32 .lstm_explain.v1.ImportModelFileH\x00\x42\x06\n\x04part\"=\n\x0fImportModelFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x03\"d\n\x10ImportModelStart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x13\n\x0b\x63onfig_yaml\x18\x05 \x01(\t\"B\n\x13ImportModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.lstm_explain.v1.ModelDetail\"3\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteModelResponse\"h\n\x11RouteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61nary_version\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61nary_share\x18\x04 \x01(\x01\"@\n\x12RouteModelResponse\x12*\n\x05route\x18\x01 \x01(\x0b\x32\x1b.lstm_explain.v1.ModelRoute\"$\n\x14RollBackModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x15RollBackModelResponse\x12*\n\x05route\x18\x01 \x01(\x0b\x32\x1b.lstm_explain.v1.ModelRoute*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04\x32\xa3\x04\n\x0cModelService\x12U\n\nListModels\x12\".lstm_explain.v1.ListModelsRequest\x1a#.lstm_explain.v1.ListModelsResponse\x12O\n\x08GetModel\x12 .lstm_explain.v1.GetModelRequest\x1a!.lstm_explain.v1.GetModelResponse\x12Z\n\x0bImportModel\x12#.lstm_explain.v1.ImportModelRequest\x1a$.lstm_explain.v1.ImportModelResponse(\x01\x12X\n\x0b\x44\x65leteModel\x12#.lstm_explain.v1.DeleteModelRequest\x1a$.lstm_explain.v1.DeleteModelResponse\x12U\n\nRouteModel\x12\".lstm_explain.v1.RouteModelRequest\x1a#.lstm_explain.v1.RouteModelResponse\x12^\n\rRollBackModel\x12%.lstm_explain.v1.RollBackModelRequest\x1a&.lstm_explain.v1.RollBackModelResponseB\x12\n\x0elstmexplain.v1P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blstm_explain/v1/model.proto\x12\x0flstm_explain.v1\x1a!lstm_explain/v1/explanation.proto\x1a\x1clstm_explain/v1/method.proto\x1a\x1clstm_explain/v1/tensor.proto\"o\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.lstm_explain.v1.DataType\x12)\n\x05shape\x18\x03 \x03(\x0b\x32\x1a.lstm_explain.v1.Dimension\":\n\tDimension\x12\x0e\n\x04size\x18\x01 \x01(\x03H\x00\x12\x10\n\x06symbol\x18\x02 \x01(\tH\x00\x42\x0b\n\tdimension\"\xb8\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.lstm_explain.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x12\n\nis_default\x18\x07 \x01(\x08\x12\x14\n\x0c\x63\x61nary_share\x18\x08 \x01(\x01\"m\n\nModelRoute\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61nary_version\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61nary_share\x18\x03 \x01(\x01\x12\x18\n\x10previous_version\x18\x04 \x01(\t\"L\n\nNodeReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07op_type\x18\x02 \x01(\t\x12\x11\n\tsupported\x18\x03 \x01(\x08\x12\x0c\n\x04rule\x18\x04 \x01(\t\"\x17\n\x05Names\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xb4\n\n\x0bModelDetail\x12.\n\x07summary\x18\x01 \x01(\x0b\x32\x1d.lstm_explain.v1.ModelSummary\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.lstm_explain.v1.TensorSpec\x12,\n\x07outputs\x18\x03 \x03(\x0b\x32\x1b.lstm_explain.v1.TensorSpec\x12\x15\n\rlrp_supported\x18\x04 \x01(\x08\x12*\n\x05nodes\x18\x05 \x03(\x0b\x32\x1b.lstm_explain.v1.NodeReport\x12/\n\x0e\x64\x65\x66\x61ult_method\x18\x06 \x01(\x0b\x32\x17.lstm_explain.v1.Method\x12/\n\x0e\x64\x65\x66\x61ult_target\x18\x07 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\x41\n\x0b\x63lass_names\x18\x08 \x03(\x0b\x32,.lstm_explain.v1.ModelDetail.ClassNamesEntry\x12\x45\n\rfeature_names\x18\t \x03(\x0b\x32..lstm_explain.v1.ModelDetail.FeatureNamesEntry\x12\x13\n\x0btext_inputs\x18\n \x03(\t\x12?\n\nbatch_axes\x18\x0b \x03(\x0b\x32+.lstm_explain.v1.ModelDetail.BatchAxesEntry\x12=\n\ttime_axes\x18\x0c \x03(\x0b\x32*.lstm_explain.v1.ModelDetail.TimeAxesEntry\x12\x36\n\x05units\x18\r \x03(\x0b\x32\'.lstm_explain.v1.ModelDetail.UnitsEntry\x12\x14\n\x0cguessed_axes\x18\x0e \x03(\t\x12O\n\x12\x62\x61\x63kground_samples\x18\x0f \x03(\x0b\x32\x33.lstm_explain.v1.ModelDetail.BackgroundSamplesEntry\x12<\n\x08\x65xamples\x18\x14 \x03(\x0b\x32*.lstm_explain.v1.ModelDetail.ExamplesEntry\x12\x35\n\x0e\x66\x65\x61ture_groups\x18\x15 \x03(\x0b\x32\x1d.lstm_explain.v1.FeatureGroup\x1aI\n\x0f\x43lassNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1aK\n\x11\x46\x65\x61tureNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1a\x30\n\x0e\x42\x61tchAxesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a/\n\rTimeAxesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x44\n\nUnitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1a\x38\n\x16\x42\x61\x63kgroundSamplesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1aG\n\rExamplesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\"\x13\n\x11ListModelsRequest\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.lstm_explain.v1.ModelSummary\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"?\n\x10GetModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.lstm_explain.v1.ModelDetail\"\x93\x01\n\x12ImportModelRequest\x12\x32\n\x05start\x18\x01 \x01(\x0b\x32!.lstm_explain.v1.ImportModelStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12\x30\n\x04\x66ile\x18\x03 \x01(\x0b\x32 .lstm_explain.v1.ImportModelFileH\x00\x42\x06\n\x04part\"=\n\x0fImportModelFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x03\"d\n\x10ImportModelStart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x13\n\x0b\x63onfig_yaml\x18\x05 \x01(\t\"B\n\x13ImportModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.lstm_explain.v1.ModelDetail\"3\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteModelResponse\"h\n\x11RouteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61nary_version\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61nary_share\x18\x04 \x01(\x01\"@\n\x12RouteModelResponse\x12*\n\x05route\x18\x01 \x01(\x0b\x32\x1b.lstm_explain.v1.ModelRoute\"$\n\x14RollBackModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x15RollBackModelResponse\x12*\n\x05route\x18\x01 \x01(\x0b\x32\x1b.lstm_explain.v1.ModelRoute*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04\x32\xa3\x04\n\x0cModelService\x12U\n\nListModels\x12\".lstm_explain.v1.ListModelsRequest\x1a#.lstm_explain.v1.ListModelsResponse\x12O\n\x08GetModel\x12 .lstm_explain.v1.GetModelRequest\x1a!.lstm_explain.v1.GetModelResponse\x12Z\n\x0bImportModel\x12#.lstm_explain.v1.ImportModelRequest\x1a$.lstm_explain.v1.ImportModelResponse(\x01\x12X\n\x0b\x44\x65leteModel\x12#.lstm_explain.v1.DeleteModelRequest\x1a$.lstm_explain.v1.DeleteModelResponse\x12U\n\nRouteModel\x12\".lstm_explain.v1.RouteModelRequest\x1a#.lstm_explain.v1.RouteModelResponse\x12^\n\rRollBackModel\x12%.lstm_explain.v1.RollBackModelRequest\x1a&.lstm_explain.v1.RollBackModelResponseB\x12\n\x0elstmexplain.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,8 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._serialized_options = b'8\001'
   _globals['_MODELDETAIL_EXAMPLESENTRY']._loaded_options = None
   _globals['_MODELDETAIL_EXAMPLESENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATE']._serialized_start=2941
-  _globals['_MODELSTATE']._serialized_end=3080
+  _globals['_MODELSTATE']._serialized_start=2996
+  _globals['_MODELSTATE']._serialized_end=3135
   _globals['_TENSORSPEC']._serialized_start=143
   _globals['_TENSORSPEC']._serialized_end=254
   _globals['_DIMENSION']._serialized_start=256
@@ -64,49 +64,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NAMES']._serialized_start=692
   _globals['_NAMES']._serialized_end=715
   _globals['_MODELDETAIL']._serialized_start=718
-  _globals['_MODELDETAIL']._serialized_end=1995
-  _globals['_MODELDETAIL_CLASSNAMESENTRY']._serialized_start=1545
-  _globals['_MODELDETAIL_CLASSNAMESENTRY']._serialized_end=1618
-  _globals['_MODELDETAIL_FEATURENAMESENTRY']._serialized_start=1620
-  _globals['_MODELDETAIL_FEATURENAMESENTRY']._serialized_end=1695
-  _globals['_MODELDETAIL_BATCHAXESENTRY']._serialized_start=1697
-  _globals['_MODELDETAIL_BATCHAXESENTRY']._serialized_end=1745
-  _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_start=1747
-  _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_end=1794
-  _globals['_MODELDETAIL_UNITSENTRY']._serialized_start=1796
-  _globals['_MODELDETAIL_UNITSENTRY']._serialized_end=1864
-  _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._serialized_start=1866
-  _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._serialized_end=1922
-  _globals['_MODELDETAIL_EXAMPLESENTRY']._serialized_start=1924
-  _globals['_MODELDETAIL_EXAMPLESENTRY']._serialized_end=1995
-  _globals['_LISTMODELSREQUEST']._serialized_start=1997
-  _globals['_LISTMODELSREQUEST']._serialized_end=2016
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2018
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2085
-  _globals['_GETMODELREQUEST']._serialized_start=2087
-  _globals['_GETMODELREQUEST']._serialized_end=2135
-  _globals['_GETMODELRESPONSE']._serialized_start=2137
-  _globals['_GETMODELRESPONSE']._serialized_end=2200
-  _globals['_IMPORTMODELREQUEST']._serialized_start=2203
-  _globals['_IMPORTMODELREQUEST']._serialized_end=2350
-  _globals['_IMPORTMODELFILE']._serialized_start=2352
-  _globals['_IMPORTMODELFILE']._serialized_end=2413
-  _globals['_IMPORTMODELSTART']._serialized_start=2415
-  _globals['_IMPORTMODELSTART']._serialized_end=2515
-  _globals['_IMPORTMODELRESPONSE']._serialized_start=2517
-  _globals['_IMPORTMODELRESPONSE']._serialized_end=2583
-  _globals['_DELETEMODELREQUEST']._serialized_start=2585
-  _globals['_DELETEMODELREQUEST']._serialized_end=2636
-  _globals['_DELETEMODELRESPONSE']._serialized_start=2638
-  _globals['_DELETEMODELRESPONSE']._serialized_end=2659
-  _globals['_ROUTEMODELREQUEST']._serialized_start=2661
-  _globals['_ROUTEMODELREQUEST']._serialized_end=2765
-  _globals['_ROUTEMODELRESPONSE']._serialized_start=2767
-  _globals['_ROUTEMODELRESPONSE']._serialized_end=2831
-  _globals['_ROLLBACKMODELREQUEST']._serialized_start=2833
-  _globals['_ROLLBACKMODELREQUEST']._serialized_end=2869
-  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=2871
-  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=2938
-  _globals['_MODELSERVICE']._serialized_start=3083
-  _globals['_MODELSERVICE']._serialized_end=3630
+  _globals['_MODELDETAIL']._serialized_end=2050
+  _globals['_MODELDETAIL_CLASSNAMESENTRY']._serialized_start=1600
+  _globals['_MODELDETAIL_CLASSNAMESENTRY']._serialized_end=1673
+  _globals['_MODELDETAIL_FEATURENAMESENTRY']._serialized_start=1675
+  _globals['_MODELDETAIL_FEATURENAMESENTRY']._serialized_end=1750
+  _globals['_MODELDETAIL_BATCHAXESENTRY']._serialized_start=1752
+  _globals['_MODELDETAIL_BATCHAXESENTRY']._serialized_end=1800
+  _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_start=1802
+  _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_end=1849
+  _globals['_MODELDETAIL_UNITSENTRY']._serialized_start=1851
+  _globals['_MODELDETAIL_UNITSENTRY']._serialized_end=1919
+  _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._serialized_start=1921
+  _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._serialized_end=1977
+  _globals['_MODELDETAIL_EXAMPLESENTRY']._serialized_start=1979
+  _globals['_MODELDETAIL_EXAMPLESENTRY']._serialized_end=2050
+  _globals['_LISTMODELSREQUEST']._serialized_start=2052
+  _globals['_LISTMODELSREQUEST']._serialized_end=2071
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2073
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2140
+  _globals['_GETMODELREQUEST']._serialized_start=2142
+  _globals['_GETMODELREQUEST']._serialized_end=2190
+  _globals['_GETMODELRESPONSE']._serialized_start=2192
+  _globals['_GETMODELRESPONSE']._serialized_end=2255
+  _globals['_IMPORTMODELREQUEST']._serialized_start=2258
+  _globals['_IMPORTMODELREQUEST']._serialized_end=2405
+  _globals['_IMPORTMODELFILE']._serialized_start=2407
+  _globals['_IMPORTMODELFILE']._serialized_end=2468
+  _globals['_IMPORTMODELSTART']._serialized_start=2470
+  _globals['_IMPORTMODELSTART']._serialized_end=2570
+  _globals['_IMPORTMODELRESPONSE']._serialized_start=2572
+  _globals['_IMPORTMODELRESPONSE']._serialized_end=2638
+  _globals['_DELETEMODELREQUEST']._serialized_start=2640
+  _globals['_DELETEMODELREQUEST']._serialized_end=2691
+  _globals['_DELETEMODELRESPONSE']._serialized_start=2693
+  _globals['_DELETEMODELRESPONSE']._serialized_end=2714
+  _globals['_ROUTEMODELREQUEST']._serialized_start=2716
+  _globals['_ROUTEMODELREQUEST']._serialized_end=2820
+  _globals['_ROUTEMODELRESPONSE']._serialized_start=2822
+  _globals['_ROUTEMODELRESPONSE']._serialized_end=2886
+  _globals['_ROLLBACKMODELREQUEST']._serialized_start=2888
+  _globals['_ROLLBACKMODELREQUEST']._serialized_end=2924
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=2926
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=2993
+  _globals['_MODELSERVICE']._serialized_start=3138
+  _globals['_MODELSERVICE']._serialized_end=3685
 # @@protoc_insertion_point(module_scope)

@@ -92,7 +92,7 @@ class Names(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelDetail(_message.Message):
-    __slots__ = ("summary", "inputs", "outputs", "lrp_supported", "nodes", "default_method", "default_target", "class_names", "feature_names", "text_inputs", "batch_axes", "time_axes", "units", "guessed_axes", "background_samples", "examples")
+    __slots__ = ("summary", "inputs", "outputs", "lrp_supported", "nodes", "default_method", "default_target", "class_names", "feature_names", "text_inputs", "batch_axes", "time_axes", "units", "guessed_axes", "background_samples", "examples", "feature_groups")
     class ClassNamesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +158,7 @@ class ModelDetail(_message.Message):
     GUESSED_AXES_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_GROUPS_FIELD_NUMBER: _ClassVar[int]
     summary: ModelSummary
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
@@ -174,7 +175,8 @@ class ModelDetail(_message.Message):
     guessed_axes: _containers.RepeatedScalarFieldContainer[str]
     background_samples: _containers.ScalarMap[str, int]
     examples: _containers.MessageMap[str, Names]
-    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., lrp_supported: bool = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., default_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., default_target: _Optional[_Union[_explanation_pb2.Target, _Mapping]] = ..., class_names: _Optional[_Mapping[str, Names]] = ..., feature_names: _Optional[_Mapping[str, Names]] = ..., text_inputs: _Optional[_Iterable[str]] = ..., batch_axes: _Optional[_Mapping[str, int]] = ..., time_axes: _Optional[_Mapping[str, int]] = ..., units: _Optional[_Mapping[str, Names]] = ..., guessed_axes: _Optional[_Iterable[str]] = ..., background_samples: _Optional[_Mapping[str, int]] = ..., examples: _Optional[_Mapping[str, Names]] = ...) -> None: ...
+    feature_groups: _containers.RepeatedCompositeFieldContainer[_explanation_pb2.FeatureGroup]
+    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., lrp_supported: bool = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., default_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., default_target: _Optional[_Union[_explanation_pb2.Target, _Mapping]] = ..., class_names: _Optional[_Mapping[str, Names]] = ..., feature_names: _Optional[_Mapping[str, Names]] = ..., text_inputs: _Optional[_Iterable[str]] = ..., batch_axes: _Optional[_Mapping[str, int]] = ..., time_axes: _Optional[_Mapping[str, int]] = ..., units: _Optional[_Mapping[str, Names]] = ..., guessed_axes: _Optional[_Iterable[str]] = ..., background_samples: _Optional[_Mapping[str, int]] = ..., examples: _Optional[_Mapping[str, Names]] = ..., feature_groups: _Optional[_Iterable[_Union[_explanation_pb2.FeatureGroup, _Mapping]]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

@@ -9,7 +9,6 @@ const STEPS = {
   changePoints: { text: "segments between change points", label: "Segments at most", initial: 10 },
   words: { text: "words" },
 };
-const FEATURES = { model: "as the model has them", own: "these" };
 
 /** A field of this part is wrong. */
 export class MoreProblem extends Error {}
@@ -29,7 +28,9 @@ export class More {
     const possible = { window: timed, changePoints: timed && numbers, words: Boolean(detail.textInputs?.length) };
     this.steps = choice("group-steps", Object.entries(STEPS).filter(([key]) => possible[key]).map(([key, { text }]) => [key, text]));
     this.count = el("input", { id: "group-count", type: "number", min: 1, step: 1, required: true, inputmode: "numeric" });
-    this.features = choice("group-features", inputs.length ? Object.entries(FEATURES) : []);
+    const declared = (detail.featureGroups ?? []).map(({ name }) => name);
+    const ofModel = declared.length ? [["model", `of the model: ${declared.join(", ")}`]] : [];
+    this.features = choice("group-features", [...ofModel, ["own", "these"]]);
     this.own = el("input", { id: "group-names", placeholder: example(detail), spellcheck: "false" });
     this.condition = el("input", { id: "condition", placeholder: "probability > 0.8", spellcheck: "false" });
     this.through = el("input", { id: "through", placeholder: "lstm.cell=72,86", spellcheck: "false" });
@@ -48,6 +49,7 @@ export class More {
     );
     this.#choose("");
     this.tell("");
+    if (declared.length) this.place.open = true;
   }
 
   tell(message) {

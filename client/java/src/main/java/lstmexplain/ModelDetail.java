@@ -27,6 +27,7 @@ import java.util.Map;
  *     set of the model has of it; empty if the model has no background set
  * @param examples maps the name of an input to examples of it, as text: a text for an input that
  *     accepts text, for others a table as CSV, with a line per time step
+ * @param featureGroups the groups of features that {@link Groups#featuresOfModel} stands for
  */
 public record ModelDetail(
     ModelSummary summary,
@@ -44,7 +45,8 @@ public record ModelDetail(
     List<String> guessedAxes,
     Map<String, List<String>> units,
     Map<String, Integer> backgroundSamples,
-    Map<String, List<String>> examples) {
+    Map<String, List<String>> examples,
+    List<Groups.FeatureGroup> featureGroups) {
 
   /**
    * The declaration of an input or output of the model.

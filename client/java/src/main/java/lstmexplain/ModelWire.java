@@ -142,7 +142,13 @@ final class ModelWire {
         List.copyOf(message.getGuessedAxesList()),
         names(message.getUnitsMap()),
         message.getBackgroundSamplesMap(),
-        names(message.getExamplesMap()));
+        names(message.getExamplesMap()),
+        message.getFeatureGroupsList().stream().map(ModelWire::decode).toList());
+  }
+
+  private static Groups.FeatureGroup decode(lstmexplain.v1.FeatureGroup message) {
+    return new Groups.FeatureGroup(
+        message.getName(), message.getInput(), message.getFeaturesList());
   }
 
   private static NodeReport decode(lstmexplain.v1.NodeReport message) {

@@ -20,7 +20,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { Target } from "./explanation.js";
+import { FeatureGroup, Target } from "./explanation.js";
 import { Method } from "./method.js";
 import { DataType } from "./tensor.js";
 
@@ -136,6 +136,11 @@ export interface ModelDetail {
    * CSV, with a line per time step.
    */
   examples: { [key: string]: Names };
+  /**
+   * Groups of features (`feature_groups` in model.yaml), which a request uses with `model_features` of Groups. Each names
+   * its input.
+   */
+  featureGroups: FeatureGroup[];
 }
 
 export interface ModelDetail_ClassNamesEntry {
@@ -812,6 +817,7 @@ function createBaseModelDetail(): ModelDetail {
     guessedAxes: [],
     backgroundSamples: {},
     examples: {},
+    featureGroups: [],
   };
 }
 
@@ -865,6 +871,9 @@ export const ModelDetail: MessageFns<ModelDetail> = {
     globalThis.Object.entries(message.examples).forEach(([key, value]: [string, Names]) => {
       ModelDetail_ExamplesEntry.encode({ key: key as any, value }, writer.uint32(162).fork()).join();
     });
+    for (const v of message.featureGroups) {
+      FeatureGroup.encode(v!, writer.uint32(170).fork()).join();
+    }
     return writer;
   },
 
@@ -1030,6 +1039,14 @@ export const ModelDetail: MessageFns<ModelDetail> = {
             }
             continue;
           }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.featureGroups.push(FeatureGroup.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1123,6 +1140,7 @@ export const ModelDetail: MessageFns<ModelDetail> = {
       },
       {},
     );
+    message.featureGroups = object.featureGroups?.map((e) => FeatureGroup.fromPartial(e)) || [];
     return message;
   },
 };
