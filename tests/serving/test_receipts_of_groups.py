@@ -19,7 +19,7 @@ from lstm_explain.serving.receipts.envelope import Altered
 from lstm_explain.serving.receipts.verification import SAME_BITS, TOLERATED, verify
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from tests.serving.calling import infer
-from tests.serving.receipts import TEXT, X, run, statement
+from tests.serving.receipts import TEXT, X, run, statement, usual
 from tests.serving.running import Running
 
 WINDOW = client.Groups(window=3, features={"pair": [0, 2]})
@@ -96,6 +96,18 @@ def test_chosen_units_are_those_of_the_engine(
     told = statement(receipts, conditioned.receipt)
     assert digests(told)["relevance/x"] == digest(ours)
     assert verify(told, receipt_model, {"x": X}, conditioned.relevance).agreement == SAME_BITS
+
+
+def test_the_command_says_what_the_relevance_is_about(
+    receipts: Path, grouped: client.Result, conditioned: client.Result, receipted: client.Result, node: str
+) -> None:
+    """A receipt of a part of the relevance must not pass for one of the whole."""
+    units = f"{node}.cell=1,4; {node}.cell_input=4"
+    assert f"\n  through     {units}\n" in run(receipts, conditioned.receipt, *usual(receipts)).stdout
+    assert "\n  groups      window=3; features.pair=0,2\n" in run(receipts, grouped.receipt, *usual(receipts)).stdout
+    assert json.loads(run(receipts, conditioned.receipt, *usual(receipts), "--json").stdout)["through"] == units
+    plain = run(receipts, receipted.receipt, *usual(receipts))
+    assert (plain.returncode, "through" in plain.stdout, "groups" in plain.stdout) == (0, False, False)
 
 
 def test_several_targets_with_groups(

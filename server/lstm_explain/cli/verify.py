@@ -101,6 +101,22 @@ def _inputs(served: ServedModel, files: Any, texts: Any) -> dict[str, Any]:
     return arrays
 
 
+def _asked(predicate: dict[str, Any]) -> dict[str, str]:
+    """Returns what the reader must know of the request, because it limits what the relevance is about, as text."""
+    from google.protobuf.json_format import ParseDict
+
+    from lstm_explain.repository.group_notation import groups_as_text
+    from lstm_explain.repository.through_notation import through_as_text
+    from lstm_explain.serving.wire.groups import to_groups
+    from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
+
+    found = {"condition": predicate.get("condition", "")}
+    if "groups" in predicate:
+        found["groups"] = groups_as_text(to_groups(ParseDict(predicate["groups"], explanation_pb2.Groups())))
+    found["through"] = through_as_text({one["value"]: one["units"] for one in predicate.get("through", ())})
+    return {name: text for name, text in found.items() if text}
+
+
 def _report(opened: Opened, found: Verified, *, signer_known: bool, as_json: bool) -> None:
     predicate = opened.statement["predicate"]
     if as_json:
@@ -112,6 +128,7 @@ def _report(opened: Opened, found: Verified, *, signer_known: bool, as_json: boo
             "version": predicate["model"]["version"],
             "time": predicate["time"],
             "request_id": predicate["requestId"],
+            **_asked(predicate),
             "agreement": found.agreement,
             "largest_difference": found.largest,
             "elementwise": found.elementwise,
@@ -127,6 +144,8 @@ def _report(opened: Opened, found: Verified, *, signer_known: bool, as_json: boo
     )
     print(f"  signed by   {opened.key_id[:16]}…, {signer}")
     print(f"  model       {model['digest']['sha256']}")
+    for name, text in _asked(predicate).items():
+        print(f"  {name:<11} {text}")
     if not found.largest and found.agreement == "the same bits":
         print("  the answer  computed again, has the same bits")
     else:
