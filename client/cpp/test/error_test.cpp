@@ -15,7 +15,7 @@ std::string field(int number, const std::string& bytes) {
   return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(bytes.size())} + bytes;
 }
 
-std::string detail(const std::string& type, const std::string& bytes) {
+std::string status_detail(const std::string& type, const std::string& bytes) {
   return field(3, field(1, "type.googleapis.com/google.rpc." + type) + field(2, bytes));
 }
 
@@ -28,7 +28,7 @@ Error error(grpc::StatusCode code, const std::string& message, const std::string
 // The bytes are those of google/rpc/error_details.proto, written by hand.
 TEST(Error, DetailsBecomeFields) {
   const std::string violation = field(1, "inputs[0].shape") + field(2, "too long");
-  const Error bad = error(grpc::INVALID_ARGUMENT, "bad input", detail("BadRequest", field(1, violation)));
+  const Error bad = error(grpc::INVALID_ARGUMENT, "bad input", status_detail("BadRequest", field(1, violation)));
   EXPECT_EQ(bad.field(), "inputs[0].shape");
   EXPECT_STREQ(bad.what(), "bad input (inputs[0].shape)");
   EXPECT_THROW(bad.raise(), InvalidRequest);
@@ -41,13 +41,13 @@ TEST(Error, DetailsBecomeFields) {
                              static_cast<char>(0xb5),
                              static_cast<char>(0xee),
                              1};  // 2 s and 500,000,000 ns
-  const Error full = error(grpc::RESOURCE_EXHAUSTED, "full", detail("RetryInfo", field(1, delay)));
+  const Error full = error(grpc::RESOURCE_EXHAUSTED, "full", status_detail("RetryInfo", field(1, delay)));
   EXPECT_EQ(full.retry_after(), std::chrono::milliseconds(2500));
   EXPECT_THROW(full.raise(), Overloaded);
 
   const std::string node = field(3, field(1, "node") + field(2, "/rnn")),
                     op = field(3, field(1, "op") + field(2, "Foo"));
-  const Error deaf = error(grpc::FAILED_PRECONDITION, "no rule", detail("ErrorInfo", node + op));
+  const Error deaf = error(grpc::FAILED_PRECONDITION, "no rule", status_detail("ErrorInfo", node + op));
   EXPECT_EQ(deaf.node(), "/rnn");
   EXPECT_EQ(deaf.op(), "Foo");
   EXPECT_THROW(deaf.raise(), NotExplainable);
