@@ -6,13 +6,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
@@ -23,7 +22,7 @@ from bench.in_process import Context, explain_handler
 from bench.models import Shape, inputs_of, model_of
 from lstm_explain.kernels import lstm
 from lstm_explain.model import Model
-from lstm_explain.operators import lstm_cell
+from lstm_explain.operators import direction
 from lstm_explain.serving.servicers.explanation import ExplanationServicer
 from lstm_explain.serving.wire import probe_request
 
@@ -37,40 +36,51 @@ Stacks = dict[str, list[str]]  # by direction, the frames from the entry to the 
 
 
 class StackRecorder:
-    """While it is open, keeps for each direction the frames from `entry` to the latest call of a kernel.
+    """Keeps for each direction the frames from `entry` to the latest call of a kernel, of models that are made while it
+    is open.
 
     A request that waits for a thread counts the coroutines that wait as well as the thread's frames.
     """
 
     def __init__(self, entry: CodeType) -> None:
         self._entry = entry
+        self._recording = False
         self.stacks: Stacks = {}
 
-    @contextmanager
-    def recording(self) -> Iterator[Stacks]:
-        self.stacks = {}
-        kept = lstm_cell.in_each
-        lstm_cell.in_each = self._recorded(kept)
-        try:
-            yield self.stacks
-        finally:
-            lstm_cell.in_each = kept
+    def __enter__(self) -> Self:
+        self._each_of = direction.each_of
+        direction.each_of = lambda calls: self._recorded(calls[0].func is lstm.forward, self._each_of(calls))
+        return self
 
-    def _recorded(self, in_each: Callable[..., None]) -> Callable[..., None]:
-        def run(calls: Sequence[partial[Any]], *arguments: Any) -> None:
-            direction = FORWARD if calls[0].func is lstm.forward else BACK
-            frames = list(_outwards(sys._getframe(1)))
-            if not any(code is self._entry for code in frames):
-                frames += _waiting(self._entry)
-            inner = [
-                code
-                for code in takewhile(lambda code: code is not self._entry, frames)
-                if code.co_filename.startswith(PACKAGE)
-            ]
-            self.stacks[direction] = [f"{Path(c.co_filename).stem}.{c.co_qualname}" for c in reversed(inner)]
-            in_each(calls, *arguments)
+    def __exit__(self, *_: object) -> None:
+        direction.each_of = self._each_of
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        self.stacks, self._recording = {}, True
+        try:
+            yield
+        finally:
+            self._recording = False
+
+    def _recorded(self, forward: bool, call: Callable[..., object]) -> Callable[..., object]:
+        def run(*arguments: Any) -> object:
+            if self._recording:
+                self.stacks[FORWARD if forward else BACK] = self._frames()
+            return call(*arguments)
 
         return run
+
+    def _frames(self) -> list[str]:
+        frames = list(_outwards(sys._getframe(2)))
+        if not any(code is self._entry for code in frames):
+            frames += _waiting(self._entry)
+        inner = [
+            code
+            for code in takewhile(lambda code: code is not self._entry, frames)
+            if code.co_filename.startswith(PACKAGE)
+        ]
+        return [f"{Path(c.co_filename).stem}.{c.co_qualname}" for c in reversed(inner)]
 
 
 def _outwards(frame: FrameType | None) -> Iterator[CodeType]:
@@ -105,22 +115,19 @@ _LOOP: list[asyncio.AbstractEventLoop] = []  # the loop of the requests, which a
 
 def frames_of_explain(method: lx.Method) -> dict[str, Stacks]:
     """Of `model.explain` by its first request, which compiles, and by one whose shapes have come before."""
-    model, feeds = lx.load(model_of(SHAPE)), {"x": inputs_of(SHAPE, STEPS, 1)}
-    recorder = StackRecorder(Model.explain.__code__)
     found = {}
-    for name, repeats in (("first", 1), ("repeated", 3)):
-        with recorder.recording():
-            for _ in range(repeats):
-                model.explain(feeds, method, lx.Target(index=2))
-        found[name] = recorder.stacks
+    with StackRecorder(Model.explain.__code__) as recorder:
+        model, feeds = lx.load(model_of(SHAPE)), {"x": inputs_of(SHAPE, STEPS, 1)}
+        for name, repeats in (("first", 1), ("repeated", 3)):
+            with recorder.recording():
+                for _ in range(repeats):
+                    model.explain(feeds, method, lx.Target(index=2))
+            found[name] = recorder.stacks
     return found
 
 
 def frames_of_service(models: Path) -> dict[str, Stacks]:
     """Of Explain of `sentiment`, from the servicer's method, which gRPC calls; later requests are known to be short."""
-    recorder = StackRecorder(ExplanationServicer.Explain.__code__)
-    manager, handler = explain_handler(models, warm=False)
-    served = manager.ready("sentiment")
 
     async def ask(times: int) -> None:
         _LOOP.append(asyncio.get_running_loop())
@@ -128,11 +135,14 @@ def frames_of_service(models: Path) -> dict[str, Stacks]:
             await handler.unary_unary(probe_request(served, WORDS), Context())
 
     found = {}
-    for name, repeats in (("first", 1), ("repeated", REQUESTS)):
-        asyncio.run(ask(repeats - 1))  # unrecorded, because recording takes longer than a short request may
-        with recorder.recording():
-            asyncio.run(ask(1))
-        found[name] = recorder.stacks
+    with StackRecorder(ExplanationServicer.Explain.__code__) as recorder:
+        manager, handler = explain_handler(models, warm=False)
+        served = manager.ready("sentiment")
+        for name, repeats in (("first", 1), ("repeated", REQUESTS)):
+            asyncio.run(ask(repeats - 1))  # unrecorded, because recording takes longer than a short request may
+            with recorder.recording():
+                asyncio.run(ask(1))
+            found[name] = recorder.stacks
     return found
 
 

@@ -19,13 +19,13 @@ from lstm_explain.kernels import lstm
 from lstm_explain.kernels.recurrent_matmul import WIDTH, multiply, pack
 
 CALLS = 500
-# label, and where in which module it is; of the kernels, which are called from one place, whether it is the forward one
+# label, and where in which module it is; of the kernels, which are made in one place, whether it is the forward one
 PIECES: tuple[tuple[str, str, str, bool | None], ...] = (
     ("input checks", "lstm_explain.model", "check_inputs", None),
     ("forward pass", "lstm_explain.program.program", "Program.forward", None),
-    ("· its kernel", "lstm_explain.operators.lstm_cell", "in_each", True),
+    ("· its kernel", "lstm_explain.operators.direction", "each_of", True),
     ("backward pass", "lstm_explain.program.engine", "explain_one", None),
-    ("· its kernel", "lstm_explain.operators.lstm_cell", "in_each", False),
+    ("· its kernel", "lstm_explain.operators.direction", "each_of", False),
     ("answer object", "lstm_explain.answers", "explanation_of", None),
 )
 SHAPES = ((GRID[0], 30), (GRID[2], 100), (GRID[3], 100))
@@ -63,8 +63,10 @@ def _profile(shape: Shape, T: int, method: str) -> dict[str, Any]:
     for (_, module, place, first), taken in zip(PIECES, times, strict=True):
         owner, name = place_of(module, place)
         restored.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, _timed(getattr(owner, name), taken, first))
+        function = getattr(owner, name)
+        setattr(owner, name, _timed(function, taken) if first is None else _timed_kernel(function, taken, first))
     try:
+        pair = Pair(shape)  # which binds its kernels now
         _typical(explain)
     finally:
         for owner, name, function in restored[::-1]:
@@ -87,12 +89,8 @@ def _typical(call: Callable[[], object]) -> float:
     return float(np.percentile(times, 10)) * 1e6
 
 
-def _timed(function: Callable[..., Any], times: list[float], first: bool | None = None) -> Callable[..., Any]:
-    """first: time only calls of the kernel of the forward pass, or only of others; None: all calls."""
-
+def _timed(function: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
     def run(*arguments: Any, **named: Any) -> Any:
-        if first is not None and (arguments[0][0].func is lstm.forward) != first:
-            return function(*arguments, **named)
         start = time.perf_counter()
         try:
             return function(*arguments, **named)
@@ -100,6 +98,16 @@ def _timed(function: Callable[..., Any], times: list[float], first: bool | None 
             times.append(time.perf_counter() - start)
 
     return run
+
+
+def _timed_kernel(each_of: Callable[..., Any], times: list[float], first: bool) -> Callable[..., Any]:
+    """first: time only the kernel of the forward pass, or only others."""
+
+    def bind(calls: Any) -> Any:
+        kernel = each_of(calls)
+        return _timed(kernel, times) if (calls[0].func is lstm.forward) == first else kernel
+
+    return bind
 
 
 def _products() -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from lstm_explain import footprint
 from lstm_explain.cancellation import Deferred
 from lstm_explain.growth_law import law_of
 from lstm_explain.kernels.compilation import NotCompiled
-from lstm_explain.operators import lstm_cell
+from lstm_explain.operators.lstm_cell import LSTMDirection
 from lstm_explain.repository.request_limits import Limits, estimate
 from lstm_explain.runner.scores import LONG
 from tests.memory_models import MODELS
@@ -111,7 +111,7 @@ def test_the_estimate_covers_numpy_until_kernels_are_compiled(monkeypatch: pytes
     x, target = inputs_of(model, 8, 300), lx.Target(index=0)
     due = estimate(lx.load(MODELS["lstm"]()), x, method)
     with monkeypatch.context() as uncompiled:
-        uncompiled.setattr(lstm_cell, "in_each", missing)
+        uncompiled.setattr(LSTMDirection, "kernel", lambda *_: missing)
         uncompiled.setattr(footprint, "was_without", lambda since: True)
         uncompiled.setattr(footprint, "SECONDS_BETWEEN_MEASUREMENTS", 0.0)
         estimated = estimate(model, x, method)

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from lstm_explain.arithmetic import quiet_arithmetic
 from lstm_explain.errors import MethodError
 from lstm_explain.explanation import Explanation, explanation_of
 from lstm_explain.inputs import TensorSpec
-from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.measured_models import MeasuredModels
 from lstm_explain.methods import Method
 from lstm_explain.methods.base import BaselineMethod
@@ -58,7 +57,7 @@ class Answers:
         if not question.plain:
             return self._measured.explain(checked, question, self.of)
         if method.propagates:
-            with flush_to_zero(), np.errstate(all="ignore"):
+            with quiet_arithmetic():
                 answers, notes = self._precision.explain(checked, question, passes), self.gated(method, output)
                 return [self.explanation(a, method, t, output, notes) for t, a in zip(targets, answers, strict=True)]
         if capture:
@@ -68,7 +67,7 @@ class Answers:
         explanations, numbers = [], {name: own.numbers for name, own in groups.items()}
         for target in targets:
             task = replace(self.task(checked, method, target), groups=numbers)
-            with flush_to_zero(), np.errstate(all="ignore"), shapes_agree():
+            with quiet_arithmetic(), shapes_agree():
                 answer = explain_by_runs(task, method)
                 explanations.append(self.explanation(answer, resolve_method(task, method), target, output, ()))
         return explanations

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_explain.arithmetic import quiet_arithmetic
 from lstm_explain.condition import FIELD, Condition, PredictedClass, Threshold, class_positions
 from lstm_explain.errors import InputError, MethodError
 from lstm_explain.explanation import Explanation, outputs_of
-from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.ledger import Ledger
 from lstm_explain.measure import PATH, PROBABILITIES
 from lstm_explain.methods import Counterfactual, Method
@@ -171,7 +171,7 @@ def explain_where(
     sample does.
     """
     batch = Batch(model, inputs, method, capture, passes)
-    with flush_to_zero(), np.errstate(all="ignore"):
+    with quiet_arithmetic():
         predictions = _predicted(condition, batch, targets)
     meets = np.array([[not reason for reason in one.reasons] for one in predictions])
     chosen, rows = np.flatnonzero(meets.any(axis=1)), np.flatnonzero(meets.any(axis=0))

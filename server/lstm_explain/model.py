@@ -16,6 +16,7 @@ import onnx
 import onnxruntime as ort
 
 from lstm_explain.answers import Answers
+from lstm_explain.arithmetic import quiet_arithmetic
 from lstm_explain.condition import Clause, Condition, as_condition
 from lstm_explain.conditional import explain_where
 from lstm_explain.errors import InputError, MethodError
@@ -25,7 +26,6 @@ from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
 from lstm_explain.grouping import NO_GROUPS, Grouping, Groups, InputGroups
 from lstm_explain.inputs import Inputs, TensorSpec, Tokenizer, check_inputs, described, with_ids, word_numbers
-from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.labels import Labels
 from lstm_explain.measured_models import MeasuredModels
 from lstm_explain.methods import LRP, Method, method_from_name
@@ -220,7 +220,7 @@ class Model:
             return found.grouped(grouping).labelled(checked, tokens, self.axes, self.labels)
         output, program, notes = route
         # values that overflow are computed again in float64, or refused
-        with flush_to_zero(), np.errstate(all="ignore"):
+        with quiet_arithmetic():
             answer = self._engine.explain_one(program, checked, target, output)
             if len(rows := self._precision.wanting(method, answer)):
                 assert program.head is not None
@@ -316,7 +316,7 @@ class Model:
     ) -> tuple[str, Array]:
         """Returns the name and value of the target's output. passes: the function may add a forward pass."""
         output, head = self._explained_values.of(method, target, capture, through)
-        with flush_to_zero(), np.errstate(all="ignore"):
+        with quiet_arithmetic():
             if method.propagates and not self._precision.starts_in_double(method):
                 return output, self._engine.values(
                     checked, Question(method, output, head, (), capture, through=through), passes

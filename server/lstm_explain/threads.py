@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar, TypeVarTuple
 
 from lstm_explain.kernels.flush_to_zero import restore, state_of_thread
@@ -60,9 +60,10 @@ def in_threads(work: Callable[[*T], R], parts: Sequence[tuple[*T]]) -> list[R]:
     return [first, *(future.result() for future in futures)]
 
 
-def in_each(calls: Sequence[Callable[..., object]], *arguments: object) -> None:
-    """Calls all of these with the same arguments, as `in_threads` does."""
-    if len(calls) == 1:
-        calls[0](*arguments)
-    else:
-        in_threads(lambda call: call(*arguments), [(call,) for call in calls])
+def each_of(calls: Sequence[Callable[..., object]]) -> Callable[..., object]:
+    """Returns a function that calls all of these with its arguments, as `in_threads` does."""
+    return calls[0] if len(calls) == 1 else partial(_in_each, calls)
+
+
+def _in_each(calls: Sequence[Callable[..., object]], *arguments: object) -> None:
+    in_threads(lambda call: call(*arguments), [(call,) for call in calls])

@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.kernels import cache_folder, compilation
+from lstm_explain.kernels import cache_folder, compilation, lstm
 from lstm_explain.kernels.compilation import NotCompiled
 from lstm_explain.methods import METHODS
-from lstm_explain.operators import gru_cell, lstm_cell, rnn_cell
+from lstm_explain.operators.gru_cell import GRUDirection
+from lstm_explain.operators.lstm_cell import LSTMDirection
+from lstm_explain.operators.rnn_cell import RNNDirection
 from lstm_explain.program.lstm_walk import VIEWS
 from lstm_explain_client import Client
 from tests.builders import recurrent_model
@@ -43,16 +45,14 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """No time loop is compiled. The list: the cells whose loops were called."""
     called: list[str] = []
 
-    for cell in (lstm_cell, gru_cell, rnn_cell):
+    for cell in (LSTMDirection, GRUDirection, RNNDirection):
 
         def missing(*_: Any, name: str = cell.__name__) -> None:
             called.append(name)
             raise NotCompiled
 
-        monkeypatch.setattr(cell, "in_each", missing)
-        for direction in (d for d in vars(cell).values() if isinstance(d, type) and d.__module__ == cell.__name__):
-            if hasattr(direction, "ready_back"):
-                monkeypatch.setattr(direction, "predict", missing)
+        monkeypatch.setattr(cell, "kernel", lambda *_, missing=missing: missing)
+        monkeypatch.setattr(cell, "predict", missing)
     yield called
     assert called
 
@@ -87,14 +87,15 @@ def test_methods_without_kernels_find_the_same(op: Any, name: str, request: pyte
 def test_a_backward_pass_may_follow_the_kernels_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     rng, rules = np.random.default_rng(3), Rules("half", relative=Relative())
     built = recurrent_model(rng, "LSTM", D=4, H=3, initial_states="input", peepholes=True)
-    feeds, original = built.feeds(rng, T=9), lstm_cell.in_each
+    feeds, original = built.feeds(rng, T=9), LSTMDirection.kernel
 
-    def only_forward(calls: Any, *arguments: Any) -> None:
-        if calls[0].func is not lstm_cell.lstm.forward:
-            raise NotCompiled
-        original(calls, *arguments)
+    def missing(*_: Any) -> None:
+        raise NotCompiled
 
-    monkeypatch.setattr(lstm_cell, "in_each", only_forward)
+    def only_forward(direction: Any, function: Any, *arguments: Any) -> Any:
+        return original(direction, function, *arguments) if function is lstm.forward else missing
+
+    monkeypatch.setattr(LSTMDirection, "kernel", only_forward)
     found = lx.load(built.model).explain(feeds, method(rules), lx.Target(index=2))
     check_textbook(built, feeds, found, one_hot(2, 3, 3), rules)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from lstm_explain.arithmetic import quiet_arithmetic
 from lstm_explain.compiled.assembly import assemble
 from lstm_explain.compiled.checks import DisagreementError, check
 from lstm_explain.compiled.examples import examples_of
@@ -21,7 +22,6 @@ from lstm_explain.compiled.walk import LEDGER, Aim, Walk
 from lstm_explain.errors import Error, MethodError, ModelError, TargetError, UnsupportedOperator
 from lstm_explain.graph.ir import Array
 from lstm_explain.graph.protos import STANDARD_DOMAINS
-from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.methods import LRP, Gradient, IntegratedGradients, Method, method_from_name
 from lstm_explain.model import Model
 from lstm_explain.opening import load
@@ -97,7 +97,7 @@ def compile_target(
     walked = method if path is None else Gradient()
     program = model.engine.program(head, walked)
     traced_with, checked_with = examples_of(model, inputs)
-    with flush_to_zero(), np.errstate(all="ignore"):
+    with quiet_arithmetic():
         passes = [program.forward(example) for example in traced_with]
         points = None if path is None else PathGradients(model, path, head, traced_with, number)
     forward = forward_part(program, passes, number)

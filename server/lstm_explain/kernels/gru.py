@@ -35,7 +35,7 @@ from lstm_explain.kernels.time_steps import gather, is_set, on_tape, place, stat
 @nobody_waits
 @nb.njit(**LOOP)
 def forward(
-    W, Rt_zr, Rt_h, bias, Rb_h, lens, order, reverse, before, codes, params, clip, x, h0, z, gates, inner, hidden, stop
+    lens, order, reverse, before, codes, params, clip, W, Rt_zr, Rt_h, bias, Rb_h, x, h0, z, gates, inner, hidden, stop
 ):  # fmt: skip
     """Runs the recurrence. The products are computed in the type of `inner`.
 

@@ -44,7 +44,7 @@ def is_plain(codes, clip, P, coupled):
 @nobody_waits
 @nb.njit(**LOOP)
 def forward(
-    W, Rt, bias, P, lens, order, reverse, codes, params, clip, coupled,
+    lens, order, reverse, codes, params, clip, coupled, W, Rt, bias, P,
     x, c, h0, signals, z, gates, cells, squashed, hidden, stop,
 ):  # fmt: skip
     """Runs the recurrence and saves one of two sets of arrays.

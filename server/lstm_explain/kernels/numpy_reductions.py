@@ -22,15 +22,13 @@ def add_with_largest(amounts: Any, total: Any, found: Any) -> None:
     largest_per_sample(amounts, found)
 
 
-def balance(
-    explained: Any, by_node: Any, peaks: Any, most_left: float, most_absorbed: float, most_in_one: float, amounts: Any
-) -> bool:
-    amounts[2] = by_node.sum(axis=0)
-    amounts[3] = explained - amounts[0] - amounts[1] - amounts[2]
+def balance(explained: Any, peaks: Any, most_left: float, most_absorbed: float, most_in_one: float, book: Any) -> bool:
+    book[2] = book[4:].sum(axis=0)
+    book[3] = explained - book[0] - book[1] - book[2]
     return (
         all_finite(explained)
-        and within(amounts[3], most_left, explained)
-        and within(amounts[2], most_absorbed, explained)
+        and within(book[3], most_left, explained)
+        and within(book[2], most_absorbed, explained)
         and within(peaks, most_in_one, explained)
     )
 

@@ -65,13 +65,13 @@ def add_with_largest(amounts, total, found):
 
 
 @declared(
-    [nb.boolean(_read(nb.float64, 1), *(_read(nb.float64, 2),) * 2, *(nb.float64,) * 3, nb.float64[:, ::1])],
+    [nb.boolean(_read(nb.float64, 1), _read(nb.float64, 2), *(nb.float64,) * 3, nb.float64[:, ::1])],
     numpy_reductions.balance,
     **{**BARE, "fastmath": False},
 )
-def balance(explained, by_node, peaks, most_left, most_absorbed, most_in_one, amounts):
-    """Completes a ledger: amounts [4, batch] hold the relevance of inputs and of initial states; the third row becomes
-    the sum of by_node [nodes, batch], the fourth what is left of explained [batch].
+def balance(explained, peaks, most_left, most_absorbed, most_in_one, book):
+    """Completes a ledger: rows 0 and 1 of book [rows, batch] hold the relevance of inputs and of initial states, rows
+    from 4 on what nodes absorb; row 2 becomes the sum of the latter, row 3 what is left of explained [batch].
 
     Returns whether no sample has more than `most_left`, `most_absorbed` and `most_in_one` times its explained value in
     these two rows and in peaks [inputs, batch]; not so where one is not finite.
@@ -79,10 +79,10 @@ def balance(explained, by_node, peaks, most_left, most_absorbed, most_in_one, am
     found = True
     for b in range(explained.size):
         absorbed, size = 0.0, abs(explained[b])
-        for i in range(by_node.shape[0]):
-            absorbed += by_node[i, b]
-        left = explained[b] - amounts[0, b] - amounts[1, b] - absorbed
-        amounts[2, b], amounts[3, b] = absorbed, left
+        for i in range(4, book.shape[0]):
+            absorbed += book[i, b]
+        left = explained[b] - book[0, b] - book[1, b] - absorbed
+        book[2, b], book[3, b] = absorbed, left
         found &= size < np.inf and abs(left) <= most_left * size and abs(absorbed) <= most_absorbed * size
         for i in range(peaks.shape[0]):
             found &= peaks[i, b] <= most_in_one * size

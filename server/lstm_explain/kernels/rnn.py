@@ -47,7 +47,7 @@ from lstm_explain.kernels.time_steps import (
 
 @nobody_waits
 @nb.njit(**LOOP)
-def forward(W, Rt, bias, lens, order, reverse, codes, params, clip, x, h0, z, hidden, stop):
+def forward(lens, order, reverse, codes, params, clip, W, Rt, bias, x, h0, z, hidden, stop):
     """x [T, B, D]. W, Rt: packed [D, H], [H, H]. bias [H]. Fills z [T, B, H], the pre-activations, and hidden [T, B,
     H]. The products are computed in the type of z.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,13 +17,8 @@ from lstm_explain.kernels.compilation import soon
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.kernels.single_steps import differ
 from lstm_explain.methods import LRP
-from lstm_explain.operators.tape import (
-    DirectionBack,
-    DirectionRun,
-    Lengths,
-    SavedTensors,
-    Tape,
-)
+from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
+from lstm_explain.threads import each_of
 
 RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}  # the kernels' numbers of the product rules
 
@@ -98,6 +94,12 @@ class Direction(ABC):
         """The type of the sums that the backward pass divides by, and thus of the backward pass itself."""
         return np.dtype(np.float64) if keep is SavedTensors.GATES_FLOAT64 else self.dtype
 
+    def kernel(self, function: Callable[..., object], lens: Lengths, *fixed: object) -> Callable[..., object]:
+        """A kernel as a function of the arguments that follow the lengths, the order, the direction and the `fixed`
+        ones; the samples are distributed among threads.
+        """
+        return each_of([partial(function, lens.steps, order, self.reverse, *fixed) for order in lens.parts])
+
     def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Callable[[], Array]:
         """Allocates arrays for a kernel to fill. Positions after the end of a shorter sequence, which the kernel does
         not write, are zero.
@@ -106,15 +108,18 @@ class Direction(ABC):
             shape, self.dtype if dtype is None else dtype
         )
 
-    def last(self, sequence: Array, lens: Lengths) -> Array:
-        """[T, B, H] to [B, H]: the last step of each sequence in the direction of the recurrence; zero for a sequence
-        of length 0.
+    def ends(self, lens: Lengths) -> Callable[..., list[Array]]:
+        """Returns a function of the hidden states [T, B, H] and of further states [B, H] at the end. It returns the
+        states [B, H] after the last step of each sequence in the direction of the recurrence; zero for a sequence of
+        length 0.
         """
         if lens.whole:
-            return sequence[0 if self.reverse else -1]
+            at = 0 if self.reverse else -1
+            return lambda hidden, *further: [hidden[at], *further]
         steps = lens.steps
-        at = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0)
-        return sequence[at, np.arange(len(steps))] * (steps > 0)[:, None].astype(sequence.dtype)
+        last, samples = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0), np.arange(len(steps))
+        some = (steps > 0)[:, None].astype(self.dtype)
+        return lambda hidden, *further: [hidden[last, samples] * some, *(state * some for state in further)]
 
 
 class InPlaceOfKernels(Protocol):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from lstm_explain.operators.over_steps import gru as gru_formulas
 from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
-from lstm_explain.threads import in_each
 
 
 class GRUDirection(Direction):
@@ -40,20 +39,16 @@ class GRUDirection(Direction):
         finer, has_z = self.sums_in(keep), keep is not SavedTensors.SLOPES or self.slopes_from_z
         gates_of, hidden_of, inner_of = self.room(lens, wide), self.room(lens, shape), self.room(lens, shape, finer)
         z_of = self.room(lens, wide if has_z else (0, 0, 0), finer)
-
-        forward = [
-            partial(
-                gru.forward, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, lens.steps, order, self.reverse,
-                self.linear_before_reset, self.codes, self.params, self.clip,
-            )
-            for order in lens.parts
-        ]  # fmt: skip
+        ends = self.ends(lens)
+        forward = self.kernel(
+            gru.forward, lens, self.linear_before_reset, self.codes, self.params, self.clip, self.Wt, self.Rt_zr,
+            self.Rt_h, self.bias, self.Rb_h,
+        )  # fmt: skip
 
         def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             (h0,), z, gates, inner, hidden = states, z_of(), gates_of(), inner_of(), hidden_of()
-            in_each(forward, x, h0, z, gates, inner, hidden, stop)
-            kept = {"z": z, "gates": gates, "inner": inner}
-            return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens)]
+            forward(x, h0, z, gates, inner, hidden, stop)
+            return Tape(x, hidden, h0, lens, {"z": z, "gates": gates, "inner": inner}, finer), ends(hidden)
 
         return run
 
@@ -68,19 +63,14 @@ class GRUDirection(Direction):
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
-            gradient = [
-                partial(
-                    gru.gradient, lens.steps, order, self.reverse, self.linear_before_reset, self.codes, self.params,
-                    self.clip, self.R_zr, self.R_h, self.W_all,
-                )
-                for order in lens.parts
-            ]  # fmt: skip
+            gradient = self.kernel(
+                gru.gradient, lens, self.linear_before_reset, self.codes, self.params, self.clip, self.R_zr, self.R_h,
+                self.W_all,
+            )  # fmt: skip
 
             def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 kept, r_x = tape.kept, room()
-                in_each(
-                    gradient, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, r_y, *r_ends, r_x, stop
-                )
+                gradient(kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, r_y, *r_ends, r_x, stop)
                 return [r_x, np.zeros(batch), *r_ends]
 
             return gradients
@@ -89,21 +79,15 @@ class GRUDirection(Direction):
             *(self._sums_of_gates if relative and rule else NO_SUMS)[:3],
             *(self._sums_of_candidate if relative else NO_SUMS),
         )
-        relevance = [
-            partial(
-                gru_relevance.relevance, lens.steps, order, self.reverse, rule, self.linear_before_reset, self.bias,
-                self.Rb_h, self.R_zr, self.R_h, self.W_all if rule else self.W_h, number(lrp.epsilon or 0),
-                number(lrp.bias_factor), *sums, *numbers(lrp, dtype),
-            )
-            for order in lens.parts
-        ]  # fmt: skip
+        relevance = self.kernel(
+            gru_relevance.relevance, lens, rule, self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h,
+            self.W_all if rule else self.W_h, number(lrp.epsilon or 0), number(lrp.bias_factor), *sums,
+            *numbers(lrp, dtype),
+        )  # fmt: skip
 
         def of_units(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
             kept, r_x, lost = tape.kept, room(), np.zeros(batch)
-            in_each(
-                relevance, tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, r_y, *r_ends, r_x,
-                lost,
-            )  # fmt: skip
+            relevance(tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
             return [r_x, lost, *r_ends]
 
         return of_units

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
 from lstm_explain.operators.cell_stabilisers import NO_SUMS, Sums, numbers, state_before
 from lstm_explain.operators.direction import RULES, Direction
+from lstm_explain.operators.formulas import in_dtype
 from lstm_explain.operators.over_steps import lstm as lstm_formulas
 from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
-from lstm_explain.threads import in_each
 
 
 class LSTMDirection(Direction):
@@ -35,44 +35,32 @@ class LSTMDirection(Direction):
 
     def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
         shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 4 * self.hidden)
-        finer = self.sums_in(keep)
-        room, hidden_of = self.room, self.room(lens, shape)
+        room, hidden_of, ends, finer = self.room, self.room(lens, shape), self.ends(lens), self.sums_in(keep)
+        forward = self.kernel(
+            lstm.forward, lens, self.codes, self.params, self.clip, self.coupled, self.Wt, self.Rt, self.bias, self.P
+        )
         if keep is SavedTensors.SIGNALS:
-            rooms = [("signals", room(lens, (3, *shape)))]
-        else:
-            has_z = keep is not SavedTensors.SLOPES or self.slopes_from_z
-            rooms = [
-                ("z", room(lens, wide if has_z else (0, 0, 0), finer)),
-                ("gates", room(lens, wide)),
-                ("cells", room(lens, shape, finer)),
-                ("squashed", room(lens, shape)),
-            ]
+            signals_of = room(lens, (3, *shape))
 
-        forward = [
-            partial(
-                lstm.forward, self.Wt, self.Rt, self.bias, self.P, lens.steps, order, self.reverse, self.codes,
-                self.params, self.clip, self.coupled,
-            )
-            for order in lens.parts
-        ]  # fmt: skip
+            def signals(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
+                h0, c0 = states
+                c, signals, hidden = c0.copy(), signals_of(), hidden_of()
+                forward(x, c, h0, signals, None, None, None, None, hidden, stop)
+                return Tape(x, hidden, h0, lens, {"c0": c0, "signals": signals}, finer), ends(hidden, c)
 
-        def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
-            h0, c0 = states
-            c0 = c0 if c0.dtype is finer else c0.astype(finer)
-            c, hidden, kept = c0.copy(), hidden_of(), {"c0": c0}
-            for name, make in rooms:
-                kept[name] = make()
-            saved = kept.get
-            in_each(
-                forward, x, c, h0, saved("signals"), saved("z"), saved("gates"), saved("cells"), saved("squashed"),
-                hidden, stop,
-            )  # fmt: skip
-            last = c if c.dtype is x.dtype else c.astype(x.dtype, copy=False)
-            if not lens.whole:
-                last = last * (lens.steps > 0)[:, None].astype(x.dtype)
-            return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens), last]
+            return signals
+        has_z, kind = keep is not SavedTensors.SLOPES or self.slopes_from_z, self.dtype
+        z_of, cells_of = room(lens, wide if has_z else (0, 0, 0), finer), room(lens, shape, finer)
+        gates_of, squashed_of = room(lens, wide), room(lens, shape)
 
-        return run
+        def all_gates(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
+            h0, c0 = states[0], in_dtype(states[1], finer)
+            c, z, gates, cells, squashed, hidden = c0.copy(), z_of(), gates_of(), cells_of(), squashed_of(), hidden_of()
+            forward(x, c, h0, None, z, gates, cells, squashed, hidden, stop)
+            kept = {"c0": c0, "z": z, "gates": gates, "cells": cells, "squashed": squashed}
+            return Tape(x, hidden, h0, lens, kept, finer), ends(hidden, in_dtype(c, kind))
+
+        return all_gates
 
     def predict(
         self, x: Array, states: list[Array], lens: Lengths, order: Array, hidden: Array, last: list[Array], stop: Array
@@ -85,20 +73,14 @@ class LSTMDirection(Direction):
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
-            gradient = [
-                partial(
-                    lstm_gradient.gradient, lens.steps, order, self.reverse, self.codes, self.params, self.clip,
-                    self.coupled, self.R_all, self.W_all, self.P,
-                )
-                for order in lens.parts
-            ]  # fmt: skip
+            gradient = self.kernel(
+                lstm_gradient.gradient, lens, self.codes, self.params, self.clip, self.coupled, self.R_all, self.W_all,
+                self.P,
+            )  # fmt: skip
 
             def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 kept, r_x = tape.kept, room()
-                in_each(
-                    gradient, kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], r_y, *r_ends,
-                    r_x, stop,
-                )  # fmt: skip
+                gradient(kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], r_y, *r_ends, r_x, stop)
                 return [r_x, np.zeros(batch), *r_ends]
 
             return gradients
@@ -106,39 +88,33 @@ class LSTMDirection(Direction):
         settings = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
         if lrp.gate_rule == "all":
             sums = NO_SUMS if lrp.relative is None else self._sums_of_cell_input
-            relevance = [
-                partial(
-                    lstm_relevance.relevance_all, lens.steps, order, self.reverse, self.b_c, self.R_c, self.W_c,
-                    *settings, *sums[:3], *numbers(lrp, dtype),
-                )
-                for order in lens.parts
-            ]  # fmt: skip
+            of_signals = self.kernel(
+                lstm_relevance.relevance_all, lens, self.b_c, self.R_c, self.W_c, *settings, *sums[:3],
+                *numbers(lrp, dtype),
+            )  # fmt: skip
 
-            def of_signals(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
-                r_x, lost = room(), np.zeros(batch)
-                in_each(relevance, tape.x, tape.kept["signals"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
-                return [r_x, lost, *r_ends]
+            def signals(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
+                (r_h, r_c), r_x, lost = r_ends, room(), np.zeros(batch)
+                of_signals(tape.x, tape.kept["signals"], tape.hidden, tape.h0, r_y, r_h, r_c, r_x, lost)
+                return [r_x, lost, r_h, r_c]
 
-            return of_signals
+            return signals
         relative = lrp.relative is not None
         sums, has_terms = self._sums_of_gates if relative else NO_SUMS, relative and len(self.P) > 0
-        shared = [
-            partial(
-                lstm_relevance.relevance_shared, lens.steps, order, self.reverse, RULES[lrp.gate_rule], self.coupled,
-                self.bias, self.R_all, self.W_all, self.P, *settings, *sums[:3], *numbers(lrp, dtype),
-            )
-            for order in lens.parts
-        ]  # fmt: skip
+        shared = self.kernel(
+            lstm_relevance.relevance_shared, lens, RULES[lrp.gate_rule], self.coupled, self.bias, self.R_all,
+            self.W_all, self.P, *settings, *sums[:3], *numbers(lrp, dtype),
+        )  # fmt: skip
 
-        def of_all(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
+        def all_gates(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
             kept, r_x, lost = tape.kept, room(), np.zeros(batch)
-            in_each(
-                shared, tape.x, self._peephole_terms(tape) if has_terms else None, kept["z"], kept["gates"],
-                kept["cells"], kept["squashed"], tape.hidden, tape.h0, kept["c0"], r_y, *r_ends, r_x, lost,
+            shared(
+                tape.x, self._peephole_terms(tape) if has_terms else None, kept["z"], kept["gates"], kept["cells"],
+                kept["squashed"], tape.hidden, tape.h0, kept["c0"], r_y, *r_ends, r_x, lost,
             )  # fmt: skip
             return [r_x, lost, *r_ends]
 
-        return of_all
+        return all_gates
 
     @cached_property
     def _sums_of_cell_input(self) -> Sums:

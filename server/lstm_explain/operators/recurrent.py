@@ -147,13 +147,14 @@ class Recurrent(ABC):
         states: by direction, [B, H]. The arguments must have been checked.
         """
         runs = [direction.ready(steps, lens, keep) for direction in self.directions]
-        named, batch_first, kind, alone = self.named, self.batch_first, self.out_dtype, len(runs) == 1
+        named, alone = self.named, len(runs) == 1
+        declared = not self.batch_first and self.dtype == self.out_dtype  # as the kernels return them
 
         def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
             stop = stop_flag()
             try:
                 if alone:
-                    ran = [runs[0](x, states[0], stop)]
+                    tape, last = runs[0](x, states[0], stop)
                 elif side_by_side(lens):
                     ran = in_threads(lambda d: runs[d](x, states[d], stop), [(0,), (1,)])
                 else:
@@ -163,21 +164,19 @@ class Recurrent(ABC):
                     self.in_place.forward(direction, x, initial, lens, keep)
                     for direction, initial in zip(self.directions, states, strict=True)
                 ]
+                tape, last = ran[0]
             if stop is not NEVER:
                 raise_if_stopped()
             outputs: dict[str, Array] = {}
             for slot, name in named:
                 if alone:
-                    tape, last = ran[0]
-                    value = tape.hidden[:, None] if slot == 0 else last[slot - 1][None]
-                elif slot == 0:
-                    value = _stack([tape.hidden for tape, _ in ran], axis=1)
-                else:
+                    value = last[slot - 1][None] if slot else tape.hidden[:, None]
+                elif slot:
                     value = _stack([last[slot - 1] for _, last in ran], axis=0)
-                if batch_first:
-                    value = value.transpose(2, 0, 1, 3) if slot == 0 else value.swapaxes(0, 1)
-                outputs[name] = value if value.dtype is kind else value.astype(kind)
-            return outputs, [ran[0][0]] if alone else [ran[0][0], ran[1][0]]
+                else:
+                    value = _stack([tape.hidden for tape, _ in ran], axis=1)
+                outputs[name] = value if declared else self._as_declared(value, slot)
+            return outputs, [tape] if alone else [tape for tape, _ in ran]
 
         return run
 
@@ -222,15 +221,15 @@ class Recurrent(ABC):
         spreads = lrp is not None and lrp.bias_factor > 0  # states that start from zeros receive nothing otherwise
         states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
 
-        def own(end: Array) -> Array:
-            """Returns a copy that a kernel may write to."""
-            if not lens.whole:
-                end = end * (lens.steps > 0)[:, None]
-            return end.copy() if end.dtype is dtype else np.array(end, dtype, order="C")
+        def own(end: Array | None, d: int) -> Array:
+            """Returns what arrives at the last state of a direction, in an array that a kernel may write to."""
+            if end is None:
+                return np.zeros(shape, dtype)
+            return (end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None]).astype(dtype, "C")
 
         def of_direction(d: int, tape: Tape, y: Array | None, ends: list[Array | None], stop: Array) -> list[Array]:
             r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
-            r_ends = [np.zeros(shape, dtype) if end is None else own(end[d]) for end in ends]
+            r_ends = [own(end, d) for end in ends]
             if tape.complete:
                 try:
                     return backs[d](tape, r_y, r_ends, stop)
@@ -247,7 +246,8 @@ class Recurrent(ABC):
 
             if alone:
                 parts = [of_direction(0, tapes[0], y, ends, stop)]
-                inputs, absorbed = {0: parts[0][0]}, parts[0][1]
+                relevance, absorbed = parts[0][:2]
+                inputs = {0: relevance}
             else:
                 if side_by_side(lens):
                     parts = in_threads(of_direction, [(d, tapes[d], y, ends, stop) for d in range(2)])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from lstm_explain.operators.over_steps import rnn as rnn_formulas
 from lstm_explain.operators.over_steps.without_kernels import WithoutKernels
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
-from lstm_explain.threads import in_each
 
 
 class RNNDirection(Direction):
@@ -29,19 +28,13 @@ class RNNDirection(Direction):
     def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
         shape, finer = (steps, len(lens.steps), self.hidden), self.sums_in(keep)
         z_of, hidden_of = self.room(lens, shape, finer), self.room(lens, shape)
-
-        forward = [
-            partial(
-                rnn.forward, self.Wt, self.Rt, self.bias, lens.steps, order, self.reverse, self.codes, self.params,
-                self.clip,
-            )
-            for order in lens.parts
-        ]  # fmt: skip
+        ends = self.ends(lens)
+        forward = self.kernel(rnn.forward, lens, self.codes, self.params, self.clip, self.Wt, self.Rt, self.bias)
 
         def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             (h0,), z, hidden = states, z_of(), hidden_of()
-            in_each(forward, x, h0, z, hidden, stop)
-            return Tape(x, hidden, h0, lens, {"z": z}, finer), [self.last(hidden, lens)]
+            forward(x, h0, z, hidden, stop)
+            return Tape(x, hidden, h0, lens, {"z": z}, finer), ends(hidden)
 
         return run
 
@@ -56,33 +49,24 @@ class RNNDirection(Direction):
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
-            gradient = [
-                partial(
-                    rnn.gradient, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
-                    self.W_all,
-                )
-                for order in lens.parts
-            ]  # fmt: skip
+            gradient = self.kernel(rnn.gradient, lens, self.codes, self.params, self.clip, self.R_all, self.W_all)
 
             def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 r_x = room()
-                in_each(gradient, tape.kept["z"], tape.hidden, r_y, *r_ends, r_x, stop)
+                gradient(tape.kept["z"], tape.hidden, r_y, *r_ends, r_x, stop)
                 return [r_x, np.zeros(batch), *r_ends]
 
             return gradients
         number, sums = dtype.type, NO_SUMS if lrp.relative is None else self._sums
         beta, _, ceiling = numbers(lrp, dtype)
-        relevance = [
-            partial(
-                rnn.relevance, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
-                number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units), *sums[:3], beta, ceiling,
-            )
-            for order in lens.parts
-        ]  # fmt: skip
+        relevance = self.kernel(
+            rnn.relevance, lens, self.bias, self.R_all, self.W_all, number(lrp.epsilon or 0),
+            number(lrp.bias_factor), number(1 / self.units), *sums[:3], beta, ceiling,
+        )  # fmt: skip
 
         def of_units(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
             r_x, lost = room(), np.zeros(batch)
-            in_each(relevance, tape.x, tape.kept["z"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
+            relevance(tape.x, tape.kept["z"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
             return [r_x, lost, *r_ends]
 
         return of_units

@@ -10,48 +10,62 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import reductions
+from lstm_explain.ledger import Ledger
 from lstm_explain.operators import BatchLayout
-from lstm_explain.operators.formulas import in_dtype
+from lstm_explain.program.limits import MAX_ABSORBED, MAX_ENTRY, WORST_RESIDUAL
 
 OWN_AXIS = BatchLayout(0)
-DOUBLE = np.dtype(np.float64)
+INPUTS, STATES, ABSORBED, RESIDUAL, NODES = range(5)  # rows of the book
+FEW = 12  # nodes that absorb relevance, for which there is room at first
 
 
 class RelevanceAccount:
-    """Relevance that nodes absorb and that constant initial states receive, [batch] each, in float64."""
+    """Where relevance went, in float64.
+
+    book [rows, batch]: the four parts of the ledger, and what each node absorbs. by_node: the rows of nodes.
+    """
+
+    __slots__ = ("batch", "book", "by_node")
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
+        self.book = np.zeros((NODES + FEW, batch))
         self.by_node: dict[str, Array] = {}
-        self.initial_states: Array | None = None  # None: there are none
+
+    def of_node(self, node: str) -> Array:
+        """Returns the relevance [batch] that a node absorbs in total. The caller adds to it."""
+        row = self.by_node.get(node)
+        if row is None:
+            number = NODES + len(self.by_node)
+            if number == len(self.book):
+                self.book = np.concatenate([self.book, np.zeros_like(self.book)])
+                self.by_node = dict(zip(self.by_node, self.book[NODES:], strict=False))
+            row = self.by_node[node] = self.book[number]
+        return row
 
     def keep(self, node: str, amounts: Array) -> None:
-        """Records the relevance [batch] that a node absorbs in total, in an array that nothing else refers to."""
-        earlier = self.by_node.get(node)
-        if earlier is not None:
-            self.by_node[node] = earlier + amounts
-        else:
-            self.by_node[node] = amounts if amounts.dtype is DOUBLE else in_dtype(amounts, DOUBLE)
+        """Records a part [batch] of the relevance that a node absorbs."""
+        row = self.of_node(node)
+        row += amounts
 
     def absorb(self, node: str, amounts: Array, layout: BatchLayout | None) -> None:
         """Records a part of the relevance that a node absorbs, in the shape in which it arrived."""
-        total = self.by_node.get(node)
-        own = amounts.shape == (self.batch,) and (layout is None or layout == OWN_AXIS)
-        if total is None and own:
-            self.by_node[node] = amounts.astype(np.float64)
-            return
-        if total is None:
-            total = self.by_node[node] = np.zeros(self.batch)
-        if own:
-            total += amounts
+        if amounts.shape == (self.batch,) and (layout is None or layout == OWN_AXIS):
+            self.keep(node, amounts)
         else:
-            add_per_sample(amounts, layout, total)
+            add_per_sample(amounts, layout, self.of_node(node))
 
     def keep_initial_state(self, amounts: Array, layout: BatchLayout | None) -> None:
         """Records the relevance of an initial state that is a constant."""
-        if self.initial_states is None:
-            self.initial_states = np.zeros(self.batch)
-        add_per_sample(amounts, layout, self.initial_states)
+        add_per_sample(amounts, layout, self.book[STATES])
+
+    def closed(self, explained: Array, peaks: Array) -> tuple[Ledger, bool]:
+        """Returns the ledger of explained [batch], once the relevance of inputs has been added, and whether every
+        sample keeps to the limits of LRP (limits.py). peaks [inputs, batch]: the largest relevance of an entry.
+        """
+        book = self.book[: NODES + len(self.by_node)]
+        usual = reductions.balance(explained, peaks, WORST_RESIDUAL, MAX_ABSORBED, MAX_ENTRY, book)
+        return Ledger(book[INPUTS], book[STATES], book[ABSORBED], book[RESIDUAL], self.by_node), usual
 
 
 def per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:

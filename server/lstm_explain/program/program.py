@@ -26,7 +26,7 @@ from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.program.compile import Plan, Segment
 from lstm_explain.program.head import Head
 from lstm_explain.program.magnitudes import magnitude_value
-from lstm_explain.program.passes import BackwardPass, ForwardPass, bytes_of, plus
+from lstm_explain.program.passes import BackwardPass, ForwardPass, Message, bytes_of, plus
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.program.steps.control_flow import ControlFlowForward
@@ -180,14 +180,16 @@ class Program:
     def arrived(self, back: BackwardPass, value: str) -> Array | None:
         """The total that has arrived at a value, as the method reports it; None where nothing has arrived."""
         message = back.messages.get(value)
-        if message is None:
-            return None
-        density = message.density
+        return None if message is None else self.total(message, value, back)
+
+    def total(self, message: Message, value: str, back: BackwardPass) -> Array | None:
+        """The total of a message that has arrived at a value, as the method reports it."""
+        relevance, density, amount = message.relevance, message.density, message.amount
+        if density is None and amount is None:
+            return relevance
         if density is not None and not self.hands_out_densities:
             density = times(density, back.done.values[value])
-        if density is None and message.amount is None:
-            return message.relevance
-        return plus(plus(message.relevance, density), message.amount)
+        return plus(plus(relevance, density), amount)
 
     def _backward_step(self, backward_node: BackwardNode) -> BackwardStep:
         plan, lrp, kind = self.plan, self.lrp, backward_node.kind

@@ -11,14 +11,11 @@ import numpy as np
 
 from lstm_explain.cancellation import BACKWARD
 from lstm_explain.graph.ir import Array
-from lstm_explain.kernels import reductions
-from lstm_explain.ledger import Ledger
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.operators.formulas import in_dtype
-from lstm_explain.program.account import add_with_largest, per_sample
+from lstm_explain.program.account import INPUTS, add_with_largest, per_sample
 from lstm_explain.program.attribution import Attribution, joined
 from lstm_explain.program.inner_relevance import inner_relevance
-from lstm_explain.program.limits import MAX_ABSORBED, MAX_ENTRY, WORST_RESIDUAL
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.program import Program, Specialised
 from lstm_explain.program.terms import scale
@@ -139,30 +136,25 @@ def _answer(
     relevance: dict[str, Array] = {}
     peaks: dict[str, Array] = {}
     layouts: dict[str, BatchLayout | None] = {}
-    messages, explained, account = back.messages, back.explained, back.account
-    amounts, largest = np.zeros((4, back.batch)), np.zeros((len(program.inputs), back.batch))
-    for number, name in enumerate(program.inputs):
+    messages, account, names = back.messages, back.account, program.inputs
+    of_inputs, largest = account.book[INPUTS], np.zeros((len(names), back.batch))
+    for name, peak in zip(names, largest, strict=True):
         message = messages.get(name)
         if message is None:
             relevance[name] = np.zeros(back.done.values[name].shape, back.dtype)
             continue
         layout = layouts[name] = message.layout
-        relevance[name] = array = np.asarray(program.arrived(back, name), order="C")
-        peaks[name] = peak = largest[number]
-        add_with_largest(array, layout, amounts[0], peak)
+        relevance[name] = array = np.asarray(program.total(message, name, back), order="C")
+        peaks[name] = peak
+        add_with_largest(array, layout, of_inputs, peak)
     captured: dict[str, Array] = {}
     for name in program.capture:
         captured[name], layouts[name] = _captured(program, back, name)
-    if account.initial_states is not None:
-        amounts[1] = account.initial_states
-    by_node = np.array([*account.by_node.values()]) if account.by_node else np.zeros((0, back.batch))
-    usual = reductions.balance(explained, by_node, largest, WORST_RESIDUAL, MAX_ABSORBED, MAX_ENTRY, amounts)
-    ledger = Ledger(amounts[0], amounts[1], amounts[2], amounts[3], account.by_node)
-    scaled, quantity = partial(_scale, program, back, known), program.quantity
-    values, tapes = back.done.values, back.done.tapes
+    ledger, usual = account.closed(back.explained, largest)
     return Attribution(
-        relevance, explained, captured, ledger, peaks, scaled, selection, values, quantity, tapes, layouts, usual
-    )
+        relevance, back.explained, captured, ledger, peaks, partial(_scale, program, back, known), selection,
+        back.done.values, program.quantity, back.done.tapes, layouts, usual,
+    )  # fmt: skip
 
 
 def _scale(program: Program, back: BackwardPass, known: Specialised | None) -> Array:

@@ -155,23 +155,21 @@ class Dense(BackwardStep):
         return step
 
     def __call__(self, back: BackwardPass) -> None:
-        r, values, dtype = back.messages[self.out].relevance, back.done.values, back.dtype
+        values, dtype, rows, columns = back.done.values, back.dtype, self.of_outputs, self.of_inputs
+        r, given = back.messages[self.out].relevance, np.empty(columns, dtype)
         assert r is not None
-        of_outputs, of_inputs = self.of_outputs, self.of_inputs
-        given, kept = np.empty(of_inputs, dtype), np.zeros(back.batch)
         reductions.dense_back(
-            _rows(r, of_outputs, dtype),
-            _rows(values[self.out], of_outputs, dtype),
+            _rows(r, rows, dtype),
+            _rows(values[self.out], rows, dtype),
             self.bias,
             self.epsilon,
-            _rows(values[self.magnitude], of_outputs, dtype) if self.beta else self.no_terms,
+            _rows(values[self.magnitude], rows, dtype) if self.beta else self.no_terms,
             self.beta,
             self.weights,
-            _rows(values[self.source], of_inputs, dtype),
+            _rows(values[self.source], columns, dtype),
             given,
-            kept,
+            back.account.of_node(self.name),
         )
-        back.account.keep(self.name, kept)
         back.send(self.target, self.layout_there, given.reshape(self.shape))
 
 
