@@ -17,7 +17,7 @@ from lstm_explain.kernels import reductions
 from lstm_explain.labels import Labels
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.base import Method
-from lstm_explain.operators.formulas import in_dtype, in_single
+from lstm_explain.operators.formulas import FLOAT32, in_dtype, in_single
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import Axes
 from lstm_explain.target import Target, resolved
@@ -187,7 +187,7 @@ def explanation_of(
         resolved(target, selection, output),
         answer.standard_error,
         answer.quantity,
-        judge(method, answer),
+        () if answer.usual else judge(method, answer),
         answer.notes,
         answer.steps_used,
     )
@@ -225,5 +225,10 @@ def _not_finite(method: Method, answer: Attribution) -> str:
 
 def _in_output_dtype(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
     """single: whether to round to float32."""
+    for array in arrays.values():
+        if type(array) is not np.ndarray or (single and array.dtype is not FLOAT32):
+            break
+    else:
+        return arrays
     # A sum over all axes is a scalar, not an array.
     return {n: in_single(np.asarray(a)) if single else np.asarray(a) for n, a in arrays.items()}

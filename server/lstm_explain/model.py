@@ -208,7 +208,7 @@ class Model:
             target = as_target(target, self.outputs, self.labels.classes)
         arrays, tokens = with_ids(inputs, self.tokenizers)
         checked = self._checked(arrays, method)
-        grouping = self._grouping(groups, inputs, checked, tokens)
+        grouping = NO_GROUPS if groups is None else self._grouping(groups, inputs, checked, tokens)
         if grouping:
             method = method.over_groups()
         chosen = () if through is NOWHERE else as_through(through)
@@ -249,7 +249,7 @@ class Model:
         method = method_from_name(method) if isinstance(method, str) else method
         arrays, tokens = with_ids(inputs, self.tokenizers)
         checked = self._checked(arrays, method)
-        grouping = self._grouping(groups, inputs, checked, tokens)
+        grouping = NO_GROUPS if groups is None else self._grouping(groups, inputs, checked, tokens)
         if grouping:
             method = method.over_groups()
         passes: Passes = {}
@@ -292,11 +292,9 @@ class Model:
         return self._answers.task(checked, method, target)
 
     def _grouping(
-        self, groups: Groups | Grouping | None, inputs: Inputs, checked: Arrays, tokens: Mapping[str, Array]
+        self, groups: Groups | Grouping, inputs: Inputs, checked: Arrays, tokens: Mapping[str, Array]
     ) -> Grouping:
-        """Returns the groups of every input; none where the caller asks for none. inputs: as given."""
-        if groups is None:
-            return NO_GROUPS
+        """Returns the groups of every input. inputs: as given."""
         if not isinstance(groups, Groups):
             found = groups or NO_GROUPS
             if not isinstance(found, Mapping) or not all(isinstance(one, InputGroups) for one in found.values()):

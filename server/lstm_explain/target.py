@@ -186,12 +186,12 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
 
 def resolved(target: Target, selection: Selection, output: str | None) -> Target:
     """Returns the target with its output, and with the positions, or the paths, that were selected."""
-    measure = None if target.measure is None else replace(target.measure, blank=None)
     made = object.__new__(Target)  # every request makes one, and a frozen class sets its fields by a call each
     fields = made.__dict__
-    fields["output"], fields["batch_axis"] = output, target.batch_axis
-    fields["index"], fields["contrast"] = selection.index, selection.contrast
-    fields["weights"], fields["pre_activation"], fields["measure"] = target.weights, target.pre_activation, measure
+    fields.update(target.__dict__)
+    fields["output"], fields["index"], fields["contrast"] = output, selection.index, selection.contrast
+    if target.measure is not None:
+        fields["measure"] = replace(target.measure, blank=None)
     return made
 
 

@@ -103,7 +103,7 @@ def _list(samples: Sequence[int]) -> str:
 
 def judge(method: Method, answer: Attribution) -> tuple[Finding, ...]:
     """Returns the checks that the answer fails."""
-    if answer.usual or not method.promises:
+    if not method.promises:
         return ()
     explained, ledger = np.ascontiguousarray(answer.explained, np.float64), answer.ledger
     parts = (answer.peaks.values(), (ledger.residual,), (ledger.absorbed,))

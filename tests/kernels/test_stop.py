@@ -37,7 +37,7 @@ def cell(request: pytest.FixtureRequest) -> Recurrent:
 @pytest.mark.parametrize("keep", [SavedTensors.SIGNALS, SavedTensors.SLOPES, SavedTensors.GATES_FLOAT64])
 def test_a_stopped_loop_fills_nothing(cell: Recurrent, keep: SavedTensors) -> None:
     x = np.random.default_rng(2).standard_normal((T, B, 3)).astype(np.float32)
-    lens, states = cell.at_rest(T, B)
+    lens, states = cell.of_full_length(T, B, {})
     (direction,) = cell.directions
     with mock.patch.object(buffer_pool, "maker", zeros):
         run = direction.ready(T, lens, keep)
@@ -48,7 +48,7 @@ def test_a_stopped_loop_fills_nothing(cell: Recurrent, keep: SavedTensors) -> No
             return
         back, at_steps = direction.ready_back(T, lens, done.dtype, None), np.ones((T, B, H), done.dtype)
         ends = [np.zeros((B, H), done.dtype) for _ in cell.state_slots]
-        gradients = [back(done, at_steps.copy(), [end.copy() for end in ends], flag)[0] for flag in (GO, STOP)]
+        gradients = [back(done, at_steps.copy(), [e.copy() for e in ends], np.zeros(B), flag) for flag in (GO, STOP)]
     assert gradients[0].any(axis=2).all()
     assert not gradients[1].any()
 

@@ -29,6 +29,7 @@ ALWAYS = {
     "t_emb_lstm_legacy17",
     "t_gru_last_legacy17",
 }
+STRAIGHT = ALWAYS | {"h_embedding_softmax_op13", "k_bilstm_concat_tf2onnx15", "t_normalised_regression_dynamo18"}
 Inputs = dict[str, npt.NDArray[Any]]
 
 
@@ -80,6 +81,8 @@ def test_every_answer_is_the_general_programs_bit_by_bit(name: str, whole: bool)
         assert again.warnings == once.warnings
     assert not general.engine.known.count()
     assert model.engine.known.count() > before or name not in ALWAYS
+    straight = [known for known in model.engine.known.specialised.values() if known is not None and known.straight]
+    assert len(straight) >= 3 or name not in STRAIGHT  # under all rules
 
 
 @pytest.mark.parametrize("how", [lx.LRP(), lx.LRP(epsilon=0.01)], ids=str)
@@ -91,6 +94,7 @@ def test_a_batch_takes_the_short_way_too(output: Any, how: lx.Method) -> None:
     answers = [model.explain(feeds, how, lx.Target(index=1)) for _ in range(3)]
     (known,) = model.engine.known.specialised.values()
     assert known is not None
+    assert known.straight is not None
     assert all(isinstance(step, Dense | View | RecurrentBackward) for step in known.steps)
     for sample in range(4):
         alone = model.explain(

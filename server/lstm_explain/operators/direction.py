@@ -83,11 +83,11 @@ class Direction(ABC):
 
     @abstractmethod
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
-        """The backward pass as a function of a tape, r_y, r_ends and the stop flag. It overwrites r_y and r_ends; all
-        arrays are in `dtype`.
+        """The backward pass as a function of a tape, r_y, r_ends, lost and the stop flag. It returns the relevance of
+        x [T, B, D], overwrites r_y, and r_ends with the relevance of the initial states, [B, H] each, and adds to lost
+        [B], in float64, what is absorbed. All other arrays are in `dtype`.
 
-        r_y: [T, B, H], or [0, 0, 0] where no relevance arrives at the steps. The function returns the relevance of x
-        [T, B, D], the absorbed relevance [B], and the relevance of each initial state [B, H].
+        r_y: [T, B, H], or [0, 0, 0] where no relevance arrives at the steps.
         """
 
     def sums_in(self, keep: SavedTensors) -> np.dtype[Any]:
@@ -144,5 +144,12 @@ class InPlaceOfKernels(Protocol):
     ) -> None: ...
 
     def backward(
-        self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]
-    ) -> list[Array]: ...
+        self,
+        direction: Direction,
+        lrp: LRP | None,
+        tape: Tape,
+        lens: Lengths,
+        r_y: Array,
+        r_ends: list[Array],
+        lost: Array,
+    ) -> Array: ...

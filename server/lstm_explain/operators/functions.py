@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lstm_explain.graph.ir import Array
+from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
 from lstm_explain.operators.array_api import cast, erf, namespace, row_sums
 from lstm_explain.operators.formulas import times
-from lstm_explain.operators.numpy_evaluation import of_any, of_integers
+from lstm_explain.operators.numpy_evaluation import Evaluation, Function, of_any, of_floats, of_integers
 from lstm_explain.operators.operator import Kind, NodeContext, Operator, Trait, add, aligned
 
 # --- functions of one operand: name, derivative ------------------------------------------------------------------
@@ -132,9 +132,16 @@ IN_LOG_SPACE = "in log space: first-order share"
 _GATE = Trait.ELEMENTWISE | Trait.GATE
 _EXPONENTIAL = Trait.ELEMENTWISE | Trait.EXPONENTIAL
 _LOGARITHM = Trait.ELEMENTWISE | Trait.LOGARITHM
-_function("Tanh", lambda xp, ctx: 1 - ctx.y() ** 2, "y")
-_function("Sigmoid", lambda xp, ctx: ctx.y() * (1 - ctx.y()), "y", _GATE, pre_activation="logit")
-_function("Relu", _relu, "x")
+_function("Tanh", lambda xp, ctx: 1 - ctx.y() ** 2, "y", evaluation=of_floats(np.tanh))
+_function(
+    "Sigmoid",
+    lambda xp, ctx: ctx.y() * (1 - ctx.y()),
+    "y",
+    _GATE,
+    pre_activation="logit",
+    evaluation=of_floats(lambda x: 1 / (1 + np.exp(-x))),
+)
+_function("Relu", _relu, "x", evaluation=of_floats(lambda x: np.maximum(x, 0)))
 _function("LeakyRelu", _leaky_relu, "x")
 _function("ThresholdedRelu", _thresholded_relu, "x")
 _function("Elu", _elu, "x")
@@ -220,6 +227,24 @@ def _log_softmax(ctx: NodeContext, slot: int, g: Array) -> Array:
     return g - xp.exp(y) * xp.sum(g, axis=_softmax_axes(ctx, y.ndim), keepdims=True)
 
 
+def _softmax_evaluation(finish: Callable[[Array, Array, Array], Array]) -> Evaluation:
+    """finish: the result from the shifted scores, their exponentials and the sums of these."""
+
+    def maker(node: Node, graph: Graph) -> Function | None:
+        axis = node.attribute("axis", -1 if node.opset >= 13 else 1)
+        if node.opset < 13 and graph.type_of(node.inputs[0]).rank != axis + 1:  # a sum over several axes
+            return None
+
+        def function(x: Array) -> Array:
+            shifted = x - x.max(axis=axis, keepdims=True)
+            weights = np.exp(shifted)
+            return finish(shifted, weights, row_sums(weights, (axis % x.ndim,)))
+
+        return function
+
+    return Evaluation(maker)
+
+
 _KEEPS = "each score keeps the relevance of its weight"
 _SOFTMAX = Operator(
     Kind.ACTIVATION,
@@ -231,6 +256,7 @@ _SOFTMAX = Operator(
     layout=aligned,
     axes=axis_rules.aligned,
     pre_activation="logit",
+    evaluation=_softmax_evaluation(lambda shifted, weights, total: weights / total),
     note=f"{_KEEPS}, except in attention under the product rule `attn`",
 )
 add("Softmax", _SOFTMAX)
@@ -242,6 +268,7 @@ add(
         weights=None,
         traits=Trait.LOGARITHM,
         pre_activation="score",
+        evaluation=_softmax_evaluation(lambda shifted, weights, total: shifted - np.log(total)),
         note=_KEEPS,
     ),
 )

@@ -61,17 +61,17 @@ class GRUDirection(Direction):
         )  # fmt: skip
 
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
-        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        room = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype)
         if lrp is None:
             gradient = self.kernel(
                 gru.gradient, lens, self.linear_before_reset, self.codes, self.params, self.clip, self.R_zr, self.R_h,
                 self.W_all,
             )  # fmt: skip
 
-            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
+            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], _: Array, stop: Array) -> Array:
                 kept, r_x = tape.kept, room()
                 gradient(kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, r_y, *r_ends, r_x, stop)
-                return [r_x, np.zeros(batch), *r_ends]
+                return r_x
 
             return gradients
         rule, number, relative = RULES[lrp.gate_rule], dtype.type, lrp.relative is not None
@@ -85,10 +85,10 @@ class GRUDirection(Direction):
             *numbers(lrp, dtype),
         )  # fmt: skip
 
-        def of_units(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
-            kept, r_x, lost = tape.kept, room(), np.zeros(batch)
+        def of_units(tape: Tape, r_y: Array, r_ends: list[Array], lost: Array, _: Array) -> Array:
+            kept, r_x = tape.kept, room()
             relevance(tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
-            return [r_x, lost, *r_ends]
+            return r_x
 
         return of_units
 

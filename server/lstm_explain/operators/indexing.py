@@ -8,7 +8,7 @@ from dataclasses import replace
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
 from lstm_explain.operators.array_api import namespace, position, scatter_add
-from lstm_explain.operators.numpy_evaluation import Function, of_integers
+from lstm_explain.operators.numpy_evaluation import Function, of_any
 from lstm_explain.operators.operator import BatchLayout, Kind, NodeContext, Operator, SamplesMixed, Trait, add
 
 Shape = tuple[int, ...]
@@ -76,11 +76,15 @@ def _any_gather(ctx: NodeContext, slot: int, g: Array) -> Array:
     return _sum_of_vectors(ctx, slot, g) if slot == 1 else _gather(ctx, slot, g)
 
 
-def _looked_up(node: Node, graph: Graph) -> Function | None:
-    table = graph.constants.get(node.input(0))
-    if table is None or node.attribute("axis", 0) != 0:
-        return None
-    return lambda indices: table.take(indices, 0)
+def _gathered(node: Node, graph: Graph) -> Function | None:
+    """A lookup in a constant table, or elements at constant positions."""
+    axis, table, at = node.attribute("axis", 0), graph.constants.get(node.input(0)), graph.constants.get(node.input(1))
+    if at is not None and at.ndim == 0 and axis >= 0:  # a view
+        index = (*(slice(None),) * axis, int(at))
+        return lambda x: x[index]
+    if at is not None:
+        return lambda x: x.take(at, axis)
+    return None if table is None or axis != 0 else lambda indices: table.take(indices, 0)
 
 
 add(
@@ -93,7 +97,7 @@ add(
         saved=("shape", "operand1", "shapes"),
         layout=_any_gather_layout,
         axes=axis_rules.gathered,
-        evaluation=of_integers(_looked_up, source=1),
+        evaluation=of_any(_gathered),
         numpy_only=("scatter_add",),
         note="reading constant data is a lookup",
     ),

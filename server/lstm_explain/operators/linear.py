@@ -110,10 +110,13 @@ def _times(matrix: Array, bias: Array | None) -> Function | None:
     added = np.ascontiguousarray(np.broadcast_to(np.zeros(1, matrix.dtype) if bias is None else bias.ravel(), columns))
 
     def times(x: Array) -> Array:
-        rows = x if x.ndim == 2 and x.flags.c_contiguous else np.ascontiguousarray(x).reshape(-1, units)
-        out = np.empty((len(rows), columns), x.dtype)
+        shape = x.shape
+        rows = x if x.flags.c_contiguous else np.ascontiguousarray(x)
+        if len(shape) != 2:
+            rows = rows.reshape(-1, units)
+        out = np.empty((rows.shape[0], columns), x.dtype)
         dense(rows, packed, added, out)
-        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], columns)
+        return out if len(shape) == 2 else out.reshape(*shape[:-1], columns)
 
     return times
 

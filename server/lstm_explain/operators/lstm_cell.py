@@ -71,17 +71,17 @@ class LSTMDirection(Direction):
         )  # fmt: skip
 
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
-        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        room = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype)
         if lrp is None:
             gradient = self.kernel(
                 lstm_gradient.gradient, lens, self.codes, self.params, self.clip, self.coupled, self.R_all, self.W_all,
                 self.P,
             )  # fmt: skip
 
-            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
+            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], _: Array, stop: Array) -> Array:
                 kept, r_x = tape.kept, room()
                 gradient(kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], r_y, *r_ends, r_x, stop)
-                return [r_x, np.zeros(batch), *r_ends]
+                return r_x
 
             return gradients
         number = dtype.type
@@ -93,10 +93,10 @@ class LSTMDirection(Direction):
                 *numbers(lrp, dtype),
             )  # fmt: skip
 
-            def signals(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
-                (r_h, r_c), r_x, lost = r_ends, room(), np.zeros(batch)
-                of_signals(tape.x, tape.kept["signals"], tape.hidden, tape.h0, r_y, r_h, r_c, r_x, lost)
-                return [r_x, lost, r_h, r_c]
+            def signals(tape: Tape, r_y: Array, r_ends: list[Array], lost: Array, _: Array) -> Array:
+                r_x = room()
+                of_signals(tape.x, tape.kept["signals"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
+                return r_x
 
             return signals
         relative = lrp.relative is not None
@@ -106,13 +106,13 @@ class LSTMDirection(Direction):
             self.W_all, self.P, *settings, *sums[:3], *numbers(lrp, dtype),
         )  # fmt: skip
 
-        def all_gates(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
-            kept, r_x, lost = tape.kept, room(), np.zeros(batch)
+        def all_gates(tape: Tape, r_y: Array, r_ends: list[Array], lost: Array, _: Array) -> Array:
+            kept, r_x = tape.kept, room()
             shared(
                 tape.x, self._peephole_terms(tape) if has_terms else None, kept["z"], kept["gates"], kept["cells"],
                 kept["squashed"], tape.hidden, tape.h0, kept["c0"], r_y, *r_ends, r_x, lost,
             )  # fmt: skip
-            return [r_x, lost, *r_ends]
+            return r_x
 
         return all_gates
 

@@ -11,7 +11,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array, Graph, Node
 
 MAX_ELEMENTS = 1 << 15  # per array; for larger arrays, ONNX Runtime's threads and kernels outweigh the cost of the call
-Function = Callable[[Array], Array]
+Function = Callable[..., Array]  # of the operands that are not constant
 Maker = Callable[[Node, Graph], "Function | None"]  # None: ONNX Runtime evaluates this node
 
 
@@ -19,15 +19,15 @@ Maker = Callable[[Node, Graph], "Function | None"]  # None: ONNX Runtime evaluat
 class Evaluation:
     """How NumPy evaluates an operator.
 
-    maker: returns the node as a function of its one input that is not constant. source: the slot of that input.
-    floats, integers: the types that the input may have. A sum of floats depends on the order of its terms, in which
-    NumPy and ONNX Runtime differ; a sum of integers does not.
+    maker: returns the node as a function of its operand that is not constant. floats, integers: the types that this
+    may have. A sum of floats depends on the order of its terms, in which NumPy and ONNX Runtime differ; a sum of
+    integers does not. several: whether any number of operands may not be constant.
     """
 
     maker: Maker
-    source: int = 0
     floats: bool = True
     integers: bool = False
+    several: bool = False
 
     @property
     def dtypes(self) -> tuple[type, ...]:
@@ -39,8 +39,8 @@ def of_any(maker: Maker) -> Evaluation:
     return Evaluation(maker, integers=True)
 
 
-def of_integers(maker: Maker, source: int = 0) -> Evaluation:
-    return Evaluation(maker, source, floats=False, integers=True)
+def of_integers(maker: Maker) -> Evaluation:
+    return Evaluation(maker, floats=False, integers=True)
 
 
 def with_constant(function: Callable[[Array, Array], Array]) -> Evaluation:
@@ -51,6 +51,11 @@ def with_constant(function: Callable[[Array, Array], Array]) -> Evaluation:
         return None if other is None else lambda x: function(x, other)
 
     return Evaluation(maker)
+
+
+def of_floats(function: Callable[[Array], Array]) -> Evaluation:
+    """Evaluate a function of one operand, element by element. The result does not depend on how the elements lie."""
+    return Evaluation(lambda node, graph: lambda x: function(np.ascontiguousarray(x)))
 
 
 def constant_integers(node: Node, graph: Graph, slot: int, attribute: str) -> list[int] | None:

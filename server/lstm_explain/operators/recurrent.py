@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -133,9 +133,12 @@ class Recurrent(ABC):
         states = [self._state(values.get(slot), batch) for slot in self.state_slots]
         return x, lens, self._by_direction(states)
 
-    def at_rest(self, steps: int, batch: int) -> tuple[Lengths, list[list[Array]]]:
-        """Returns the arguments of `ready` for sequences of full length that start from zeros."""
-        return all_of(steps, batch), self._by_direction([self._state(None, batch) for _ in self.state_slots])
+    def of_full_length(self, steps: int, batch: int, states: Mapping[int, Array]) -> tuple[Lengths, list[list[Array]]]:
+        """Returns the arguments of `ready` for sequences of full length. states: the initial ones by slot; zeros where
+        there is none.
+        """
+        initial = [self._state(states.get(slot), batch) for slot in self.state_slots]
+        return all_of(steps, batch), self._by_direction(initial)
 
     def _by_direction(self, states: list[Array]) -> list[list[Array]]:
         return [[state[d] for state in states] for d in range(len(self.directions))]
@@ -147,14 +150,26 @@ class Recurrent(ABC):
         states: by direction, [B, H]. The arguments must have been checked.
         """
         runs = [direction.ready(steps, lens, keep) for direction in self.directions]
-        named, alone = self.named, len(runs) == 1
+        named, only, initial = self.named, runs[0], states[0]
         declared = not self.batch_first and self.dtype == self.out_dtype  # as the kernels return them
+
+        def run_one(x: Array) -> tuple[dict[str, Array], list[Tape]]:
+            stop, outputs = stop_flag(), dict[str, Array]()
+            try:
+                tape, last = only(x, initial, stop)
+            except NotCompiled:
+                tape, last = self.in_place.forward(self.directions[0], x, initial, lens, keep)
+            if stop is not NEVER:
+                raise_if_stopped()
+            for slot, name in named:
+                outputs[name] = last[slot - 1][None] if slot else tape.hidden[:, None]
+            return outputs, [tape]
 
         def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
             stop = stop_flag()
             try:
-                if alone:
-                    tape, last = runs[0](x, states[0], stop)
+                if len(runs) == 1:
+                    ran = [only(x, initial, stop)]
                 elif side_by_side(lens):
                     ran = in_threads(lambda d: runs[d](x, states[d], stop), [(0,), (1,)])
                 else:
@@ -164,21 +179,18 @@ class Recurrent(ABC):
                     self.in_place.forward(direction, x, initial, lens, keep)
                     for direction, initial in zip(self.directions, states, strict=True)
                 ]
-                tape, last = ran[0]
             if stop is not NEVER:
                 raise_if_stopped()
             outputs: dict[str, Array] = {}
             for slot, name in named:
-                if alone:
-                    value = last[slot - 1][None] if slot else tape.hidden[:, None]
-                elif slot:
+                if slot:
                     value = _stack([last[slot - 1] for _, last in ran], axis=0)
                 else:
                     value = _stack([tape.hidden for tape, _ in ran], axis=1)
                 outputs[name] = value if declared else self._as_declared(value, slot)
-            return outputs, [tape] if alone else [tape for tape, _ in ran]
+            return outputs, [tape for tape, _ in ran]
 
-        return run
+        return run_one if declared and len(runs) == 1 else run
 
     def _state(self, value: Array | None, batch: int) -> Array:
         expected = (len(self.directions), batch, self.hidden)
@@ -213,56 +225,64 @@ class Recurrent(ABC):
 
         passes: from how many targets it begins; their samples lie one pass after the other.
         """
+        of_direction, one = self.directions_back(tapes, lrp, passes), len(tapes) == 1
+        lens = tapes[0].lens if passes == 1 else tapes[0].lengths_of(passes)
+        spreads = lrp is not None and lrp.bias_factor > 0  # states that start from zeros receive nothing otherwise
+        states = [(slot, self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
+
+        def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
+            stop = stop_flag()
+            if self.batch_first:
+                y, *ends = arriving
+                arriving = [None if y is None else y.transpose(1, 2, 0, 3)]
+                arriving += [None if e is None else e.swapaxes(0, 1) for e in ends]
+            lost = [np.zeros(len(lens.steps)) for _ in tapes]
+            if not one and side_by_side(lens):
+                parts = in_threads(of_direction, [(d, tapes[d], arriving, lost[d], stop) for d in range(2)])
+            else:
+                parts = [of_direction(d, tape, arriving, lost[d], stop) for d, tape in enumerate(tapes)]
+            if stop is not NEVER:
+                raise_if_stopped()
+            inputs = {0: parts[0][0] if one else parts[0][0] + parts[1][0]}
+            for slot, at in states:
+                inputs[slot] = _stack([ends[at] for _, ends in parts], axis=0)
+            absorbed = lost[0] if one else lost[0] + lost[1]
+            if self.batch_first:
+                inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
+            return BackwardResult(inputs, absorbed if lens.whole else absorbed + self._past_the_end(arriving, lens))
+
+        return back
+
+    def directions_back(
+        self, tapes: list[Tape], lrp: LRP | None, passes: int = 1
+    ) -> Callable[[int, Tape, list[Array | None], Array, Array], tuple[Array, list[Array]]]:
+        """Returns a function of the number of a direction, its tape, what arrives at each output, time first, an array
+        [batch] in float64, to which it adds what is absorbed, and the flag by which another thread stops it. It returns
+        the relevance of x, and that of the initial states. The arguments are those of `ready_back`.
+        """
         lens = tapes[0].lens if passes == 1 else tapes[0].lengths_of(passes)
         dtype, steps = tapes[0].dtype, len(tapes[0].x)
         backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
-        nothing, batch_first, alone = zeros((0, 0, 0), dtype), self.batch_first, len(backs) == 1
-        shape = (len(lens.steps), self.hidden)
-        spreads = lrp is not None and lrp.bias_factor > 0  # states that start from zeros receive nothing otherwise
-        states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
+        nothing, shape, whole = zeros((0, 0, 0), dtype), (len(lens.steps), self.hidden), lens.whole
 
-        def own(end: Array | None, d: int) -> Array:
-            """Returns what arrives at the last state of a direction, in an array that a kernel may write to."""
-            if end is None:
-                return np.zeros(shape, dtype)
-            return (end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None]).astype(dtype, "C")
-
-        def of_direction(d: int, tape: Tape, y: Array | None, ends: list[Array | None], stop: Array) -> list[Array]:
-            r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
-            r_ends = [own(end, d) for end in ends]
+        def of_direction(
+            d: int, tape: Tape, arriving: list[Array | None], lost: Array, stop: Array
+        ) -> tuple[Array, list[Array]]:
+            y, *ends = arriving
+            r_y, r_ends = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype)), []
+            for end in ends:  # in arrays that a kernel may write to
+                if end is None:
+                    r_ends.append(np.zeros(shape, dtype))
+                else:
+                    r_ends.append((end[d] if whole else end[d] * (lens.steps > 0)[:, None]).astype(dtype, "C"))
             if tape.complete:
                 try:
-                    return backs[d](tape, r_y, r_ends, stop)
+                    return backs[d](tape, r_y, r_ends, lost, stop), r_ends
                 except NotCompiled:  # nothing has been overwritten
                     pass
-            return self.in_place.backward(self.directions[d], lrp, tape, lens, r_y, r_ends)
+            return self.in_place.backward(self.directions[d], lrp, tape, lens, r_y, r_ends, lost), r_ends
 
-        def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
-            y, *ends = arriving
-            stop = stop_flag()
-            if batch_first:
-                y = None if y is None else y.transpose(1, 2, 0, 3)
-                ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
-
-            if alone:
-                parts = [of_direction(0, tapes[0], y, ends, stop)]
-                relevance, absorbed = parts[0][:2]
-                inputs = {0: relevance}
-            else:
-                if side_by_side(lens):
-                    parts = in_threads(of_direction, [(d, tapes[d], y, ends, stop) for d in range(2)])
-                else:
-                    parts = [of_direction(0, tapes[0], y, ends, stop), of_direction(1, tapes[1], y, ends, stop)]
-                inputs, absorbed = {0: parts[0][0] + parts[1][0]}, parts[0][1] + parts[1][1]
-            if stop is not NEVER:
-                raise_if_stopped()
-            for slot, at in states:
-                inputs[slot] = _stack([p[at] for p in parts], axis=0)
-            if batch_first:
-                inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
-            return BackwardResult(inputs, absorbed if lens.whole else absorbed + self._past_the_end(y, ends, lens))
-
-        return back
+        return of_direction
 
     def backward_together(
         self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None
@@ -287,11 +307,11 @@ class Recurrent(ABC):
         axis = 0 if self.batch_first else (2 if output == 0 else 1)
         return np.concatenate([np.zeros_like(there[0]) if part is None else part for part in parts], axis)
 
-    def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
+    def _past_the_end(self, arriving: list[Array | None], lens: Lengths) -> Array:
         """Returns an array [batch]: the relevance of outputs that are zero because their sequence has ended; no
         input can receive it.
         """
-        lost = np.zeros(len(lens.steps), self.dtype)
+        lost, (y, *ends) = np.zeros(len(lens.steps), self.dtype), arriving
         if y is not None:
             y = np.ascontiguousarray(y)  # NumPy adds in another order where the layout differs
             lost += np.where(lens.over(len(y)), y.sum(axis=(1, 3)), 0).sum(axis=0)

@@ -47,14 +47,14 @@ class RNNDirection(Direction):
         )  # fmt: skip
 
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
-        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        room = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype)
         if lrp is None:
             gradient = self.kernel(rnn.gradient, lens, self.codes, self.params, self.clip, self.R_all, self.W_all)
 
-            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
+            def gradients(tape: Tape, r_y: Array, r_ends: list[Array], _: Array, stop: Array) -> Array:
                 r_x = room()
                 gradient(tape.kept["z"], tape.hidden, r_y, *r_ends, r_x, stop)
-                return [r_x, np.zeros(batch), *r_ends]
+                return r_x
 
             return gradients
         number, sums = dtype.type, NO_SUMS if lrp.relative is None else self._sums
@@ -64,10 +64,10 @@ class RNNDirection(Direction):
             number(lrp.bias_factor), number(1 / self.units), *sums[:3], beta, ceiling,
         )  # fmt: skip
 
-        def of_units(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
-            r_x, lost = room(), np.zeros(batch)
+        def of_units(tape: Tape, r_y: Array, r_ends: list[Array], lost: Array, _: Array) -> Array:
+            r_x = room()
             relevance(tape.x, tape.kept["z"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
-            return [r_x, lost, *r_ends]
+            return r_x
 
         return of_units
 

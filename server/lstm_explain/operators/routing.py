@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lstm_explain.graph.ir import Array, Node
+from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
 from lstm_explain.operators.array_api import cast, namespace, scatter_add
+from lstm_explain.operators.numpy_evaluation import Evaluation, Function, constant_integers, of_any
 from lstm_explain.operators.operator import (
     BatchLayout,
     Kind,
@@ -37,6 +38,16 @@ def _concat(ctx: NodeContext, slot: int, g: Array) -> Array:
     return g[tuple(index)]
 
 
+def _joined(node: Node, graph: Graph) -> Function:
+    axis, fixed = node.attribute("axis", 1), [graph.constants.get(name) for name in node.inputs]
+
+    def join(*parts: Array) -> Array:
+        rest = iter(parts)
+        return np.concatenate([next(rest) if part is None else part for part in fixed], axis)
+
+    return join
+
+
 def _moved_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
@@ -55,6 +66,7 @@ add(
         saved=("shape", "shapes"),
         layout=_moved_layout,
         axes=axis_rules.aligned,
+        evaluation=Evaluation(_joined, integers=True, several=True),
     ),
 )
 
@@ -122,6 +134,22 @@ def _slice(ctx: NodeContext, slot: int, g: Array) -> Array:
     return r
 
 
+def _sliced(node: Node, graph: Graph) -> Function | None:
+    names = ("starts", "ends", "axes", "steps")
+    starts, ends, axes, steps = (constant_integers(node, graph, 1 + slot, name) for slot, name in enumerate(names))
+    if starts is None or ends is None or any(node.input(1 + i) and v is None for i, v in ((2, axes), (3, steps))):
+        return None
+    parts = list(zip(axes or range(len(starts)), starts, ends, steps or [1] * len(starts), strict=True))
+
+    def cut(x: Array) -> Array:
+        index = [slice(None)] * x.ndim
+        for axis, start, end, step in parts:
+            index[axis] = _onnx_slice(start, end, step, x.shape[axis])
+        return x[tuple(index)]
+
+    return cut
+
+
 def _sliced_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
@@ -143,6 +171,7 @@ add(
         saved=("shape", "operand1", "operand2", "operand3", "operand4"),
         layout=_sliced_layout,
         axes=axis_rules.first,
+        evaluation=of_any(_sliced),
     ),
 )
 

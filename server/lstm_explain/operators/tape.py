@@ -95,4 +95,4 @@ Run = Callable[[Array], tuple[dict[str, Array], list[Tape]]]
 Back = Callable[[list[Tape], "list[Array | None]"], BackwardResult]
 # The last argument is the flag by which another thread stops the kernels.
 DirectionRun = Callable[[Array, list[Array], Array], tuple[Tape, list[Array]]]
-DirectionBack = Callable[[Tape, Array, list[Array], Array], list[Array]]
+DirectionBack = Callable[[Tape, Array, list[Array], Array, Array], Array]

@@ -19,6 +19,11 @@ INPUTS, STATES, ABSORBED, RESIDUAL, NODES = range(5)  # rows of the book
 FEW = 12  # nodes that absorb relevance, for which there is room at first
 
 
+def row_in(rows: dict[str, int], node: str) -> int:
+    """Returns the row of the book in which a node absorbs relevance. rows: by node; the function adds to it."""
+    return rows.setdefault(node, NODES + len(rows))
+
+
 class RelevanceAccount:
     """Where relevance went, in float64.
 

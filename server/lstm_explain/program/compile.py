@@ -20,7 +20,7 @@ from lstm_explain.operators.tape import SavedTensors
 from lstm_explain.program.attention import with_attention
 from lstm_explain.program.constant_parts import constant_parts, constant_value
 from lstm_explain.program.magnitudes import kinds_of_sums, magnitude_parts, magnitude_value, with_constants
-from lstm_explain.program.numpy_segments import Step, small
+from lstm_explain.program.numpy_segments import SmallSegment, small
 from lstm_explain.program.reachability import BackwardNode, first_order_values, linear_values, live_values, path
 
 OWN = (Kind.RECURRENT, Kind.CONTROL)
@@ -37,7 +37,7 @@ class Segment:
     outputs: tuple[str, ...]
     nodes: Sequence[Node]
     constants: Mapping[str, Array]
-    small: list[Step] | None = None
+    small: SmallSegment | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,6 +312,5 @@ def _segment(graph: Graph, nodes: list[Node], outputs: tuple[str, ...]) -> Segme
     made = {o for n in nodes for o in n.outputs if o}
     read = dict.fromkeys(name for n in nodes for name in (*n.inputs, *n.captured) if name)
     inputs = tuple(name for name in read if name not in made and name not in graph.constants)
-    return Segment(
-        session_of(graph, nodes, inputs, outputs), inputs, outputs, nodes, graph.constants, small(graph, nodes)
-    )
+    in_numpy = small(graph, nodes, inputs, outputs)
+    return Segment(session_of(graph, nodes, inputs, outputs), inputs, outputs, nodes, graph.constants, in_numpy)

@@ -128,7 +128,9 @@ class Engine:
         known = self.known.specialised.get(key)
         done = program.forward(inputs, known) if passes is None else _pass_of(program, inputs, known, passes)
         selection = select(target, done.values[output], output)
-        known, over = self._prepared(key, program, done, known)
+        over = None
+        if known is None or known.shapes:
+            known, over = self._prepared(key, program, done, known)
         try:
             return explain_one(program, done, selection, target.batch_axis, known, over)
         except DISAGREE as error:

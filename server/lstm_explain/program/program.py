@@ -35,9 +35,10 @@ from lstm_explain.program.steps.layer_rules import check_keys, layer_steps, sett
 from lstm_explain.program.steps.linear import Neuron, Scale
 from lstm_explain.program.steps.pointwise import Activation, FirstOrder, Lookup, Weights
 from lstm_explain.program.steps.product import Product
-from lstm_explain.program.steps.recurrent import RecurrentBackward, RecurrentForward
+from lstm_explain.program.steps.recurrent import FromFixedStates, RecurrentBackward, RecurrentForward
 from lstm_explain.program.steps.routing import ChainRule, Routing, merged
-from lstm_explain.program.steps.segment import SegmentForward
+from lstm_explain.program.steps.segment import SegmentForward, SegmentOfShapes
+from lstm_explain.program.straight_line import StraightLine
 from lstm_explain.program.terms import Terms
 from lstm_explain.program.through import (
     Through,
@@ -233,8 +234,17 @@ class Program:
             return None
         met = [step for step in self.back_steps if any(name in back.messages for name in step.carrying)]
         steps = merged([step.specialised(back) for step in met])
-        forward = [step.specialised(done).__call__ for step in self._forward]
-        return Specialised(forward, [step.__call__ for step in steps], self._open_shapes(done), steps)
+        forward: list[SegmentForward | SegmentOfShapes | RecurrentForward | FromFixedStates | ControlFlowForward] = []
+        fixed: dict[str, Array] = {}
+        for ahead in self._forward:
+            forward.append(ahead.specialised(done, fixed))
+            if isinstance(forward[-1], SegmentOfShapes):
+                fixed |= forward[-1].fixed
+        follow = all(isinstance(ahead, (SegmentOfShapes, FromFixedStates)) for ahead in forward)
+        shapes = [] if follow else self._open_shapes(done)
+        known = Specialised([ahead.__call__ for ahead in forward], [step.__call__ for step in steps], shapes, steps)
+        known.straight = StraightLine.of(self, back, steps, known.terms)
+        return known
 
     def _open_shapes(self, done: ForwardPass) -> list[tuple[str, tuple[int, ...]]]:
         """The shapes of the values that the backward pass reads, where the model does not declare them."""
@@ -246,17 +256,18 @@ class Program:
             if name not in self.inputs  # their shapes are known
         )
         segments = [step for step in self.plan.steps if isinstance(step, Segment)]
-        inner = {o for s in segments for _, _, o in s.small or ()}.difference(*[s.outputs for s in segments])
+        inner = {o for s in segments if s.small for n in s.nodes for o in n.outputs}
+        inner = inner.difference(*[s.outputs for s in segments])
         open_ones = [n for n in names if n in values and n not in inner and graph.type_of(n).static_shape is None]
         return [(name, values[name].shape) for name in open_ones]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Specialised:
     """A program for inputs of one shape.
 
     shapes: the shapes of inner values, on which the backward pass relies. steps: those that `back` calls. terms: the
-    terms of explained values, see `terms.scale`.
+    terms of explained values, see `terms.scale`. straight: the backward pass from one target, where it is so simple.
     """
 
     forward: Sequence[Callable[[ForwardPass], None]]
@@ -264,6 +275,7 @@ class Specialised:
     shapes: Sequence[tuple[str, tuple[int, ...]]]
     steps: Sequence[BackwardStep]
     terms: dict[bytes, Terms] = field(default_factory=dict)
+    straight: StraightLine | None = None
 
     def holds(self, done: ForwardPass) -> bool:
         values = done.values

@@ -36,10 +36,14 @@ class Routes:
     ) -> None:
         self._engine, self._explained_values, self._precision, self._notes = engine, explained_values, precision, notes
         self._known: dict[Hashable, Route] = {}
+        self._latest: tuple[Method | None, str | None, bool, Route | None] = (None, None, False, None)
 
     def find(self, method: Method, target: Target) -> Route | None:
         """Returns None where one backward pass is not enough."""
         try:
+            latest, output, pre_activation, known = self._latest
+            if method is latest and target.output == output and target.pre_activation is pre_activation:
+                return known  # without the hash of a method, which that of each of its parameters takes longer
             key = (method, target.output, target.pre_activation)
             known = self._known.get(key)
         except (AttributeError, TypeError):  # not a Target, or a method that holds arrays and so has no hash
@@ -50,4 +54,5 @@ class Routes:
                 self._known.clear()
             route = Route(output, self._engine.program(head, method), self._notes(method, output))
             known = self._known[key] = route
+        self._latest = (*key, known)
         return known

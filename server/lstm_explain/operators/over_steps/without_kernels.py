@@ -62,8 +62,15 @@ class WithoutKernels:
             hidden[:, order] = np.where(lens.over(len(x))[:, order, None], 0, found)
 
     def backward(
-        self, direction: Direction, lrp: LRP | None, tape: Tape, lens: Lengths, r_y: Array, r_ends: list[Array]
-    ) -> list[Array]:
+        self,
+        direction: Direction,
+        lrp: LRP | None,
+        tape: Tape,
+        lens: Lengths,
+        r_y: Array,
+        r_ends: list[Array],
+        lost: Array,
+    ) -> Array:
         passes = len(lens.steps) // len(tape.lens.steps)
         initial = [tape.h0, *([tape.kept["c0"]] if "c0" in tape.kept else [])]
 
@@ -75,8 +82,11 @@ class WithoutKernels:
         x, hidden = again(tape.x, 1), again(tape.hidden, 1)
         time, states = _timeline(direction, x, lens), [again(s, 0) for s in initial]
         received = self.back_over_steps(direction, time, lrp, x, hidden, states, r_y if len(r_y) else None, r_ends)
-        lost = np.zeros(len(lens.steps)) if received.absorbed is None else np.asarray(received.absorbed, np.float64)
-        return [received.x, lost, *received.states]
+        if received.absorbed is not None:
+            lost += np.asarray(received.absorbed, np.float64)
+        for end, state in zip(r_ends, received.states, strict=True):
+            end[:] = state
+        return received.x
 
 
 def _timeline(direction: Direction, x: Array, lens: Lengths) -> Timeline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, Self
 
@@ -16,6 +16,8 @@ from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.reachability import BackwardNode
 
 Shape = tuple[int, ...]
+# Of values and tapes of a forward pass, of the relevance that has arrived by value, and of the rows of the ledger.
+Line = Callable[[Mapping[str, Array], Mapping[str, Any], dict[str, Array], Array], None]
 
 
 class BackwardStep(ABC):
@@ -37,6 +39,18 @@ class BackwardStep(ABC):
     def specialised(self, back: BackwardPass) -> BackwardStep:
         """Returns the step specialised for the shapes of this pass, which has already run through it."""
         return self.with_fixed_context(back) or self
+
+    @property
+    def written(self) -> list[str]:
+        """The values that the step sends messages to."""
+        return [name for _, name in self.live]
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
+        """Returns the step, specialised for the shapes of this completed pass, as a part of a straight line
+        (straight_line.py); None where it has none. rows: by node, the row of the ledger for what it absorbs, to which
+        the function adds its own.
+        """
+        return None
 
     def with_fixed_context(self, back: BackwardPass) -> Self | None:
         """Returns a copy that builds its context once; None where the step reads values of the pass."""

@@ -37,7 +37,7 @@ class ControlFlowForward:
         outputs, done.tapes[self.node.name] = self._if(known) if self.node.op == "If" else self._loop(known)
         done.values.update(outputs)
 
-    def specialised(self, done: ForwardPass) -> ControlFlowForward:
+    def specialised(self, done: ForwardPass, _: Mapping[str, Array]) -> ControlFlowForward:
         return self
 
     def _if(self, known: _Known) -> tuple[dict[str, Array], Iterations]:

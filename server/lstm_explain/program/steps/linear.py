@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,15 @@ from lstm_explain.methods import LRP
 from lstm_explain.operators import BatchLayout, Kind, NodeContext
 from lstm_explain.operators.array_api import is_numpy
 from lstm_explain.operators.formulas import At, in_dtype, settle, settle_rows, times
-from lstm_explain.program.account import OWN_AXIS
+from lstm_explain.program.account import OWN_AXIS, add_per_sample, row_in
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.constant_parts import constant_value
 from lstm_explain.program.magnitudes import magnitude_value
 from lstm_explain.program.passes import BackwardPass, Message, plus
 from lstm_explain.program.reachability import BackwardNode
-from lstm_explain.program.steps.base import BackwardStep
+from lstm_explain.program.steps.base import BackwardStep, Line
 
+Values = Mapping[str, Array]
 MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # elements of a linear map that is stored as a matrix
 PROBES = 16  # vectors that test whether the matrix rounds alike
 
@@ -54,6 +56,19 @@ class DensityStep(BackwardStep):
             back.send(name, layout, None, density, amount)
         else:
             back.send(name, layout, plus(times(density, back.value(name)), amount))
+
+    def handing_on(self, back: BackwardPass, context: NodeContext) -> Callable[[Values, dict[str, Array], Array], None]:
+        """Returns what `hand_on` does with the density at the node's output, for a straight line."""
+        vjp, dtype, takers = self.backward_node.op.vjp, back.dtype, self.open
+        assert vjp is not None
+        rule = vjp
+
+        def hand_on(values: Values, arrived: dict[str, Array], density: Array) -> None:
+            for slot, name, is_sum in takers:
+                part = rule(context, slot, density)
+                arrived[name] = part if is_sum else times(part, in_dtype(values[name], dtype))
+
+        return hand_on
 
 
 class Neuron(DensityStep):
@@ -109,6 +124,33 @@ class Neuron(DensityStep):
     def at(self, back: BackwardPass) -> At:
         """Returns the stabiliser at the sum."""
         return At(0.0, self.beta, back.value(self.magnitude)) if self.beta else self.absolute
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
+        context, message, out, batch, dtype = self.fixed, back.messages[self.out], self.out, back.batch, back.dtype
+        if context is None or self.bias_factor:
+            return None
+        bias, beta, magnitude, absolute = self.backward_node.op.bias(context), self.beta, self.magnitude, self.absolute
+        layout, hand_on, sums = message.layout, self.handing_on(back, context), message.relevance is not None
+        in_rows, row = batch == 1 or layout == OWN_AXIS, row_in(rows, self.name) if sums or bias is not None else None
+
+        def line(values: Values, _: Values, arrived: dict[str, Array], book: Array) -> None:
+            density = arrived[out]
+            if sums:
+                at = At(0.0, beta, in_dtype(values[magnitude], dtype)) if beta else absolute
+                z = in_dtype(values[out], dtype)
+                settled = settle_rows(density, z, bias, at, batch) if in_rows else None
+                if settled is not None:
+                    density, kept = settled
+                    book[row] += kept
+                    hand_on(values, arrived, density)
+                    return
+                density, kept = settle(density, z, at)
+                add_per_sample(kept, layout, book[row])
+            if bias is not None:
+                add_per_sample(times(density, bias), layout, book[row])
+            hand_on(values, arrived, density)
+
+        return line
 
     def _rest(self, kept: Array) -> Array:
         """Returns the share of bias and stabiliser that the node absorbs; the bias factor's part goes to the inputs."""
@@ -172,6 +214,32 @@ class Dense(BackwardStep):
         )
         back.send(self.target, self.layout_there, given.reshape(self.shape))
 
+    @property
+    def written(self) -> list[str]:
+        return [self.target]
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line:
+        dense_back, empty, dtype, of_outputs, of_inputs = (
+            reductions.dense_back, np.empty, back.dtype, self.of_outputs, self.of_inputs
+        )  # fmt: skip
+        out, source, target, magnitude, shape = self.out, self.source, self.target, self.magnitude, self.shape
+        bias, epsilon, no_terms, beta, weights = self.bias, self.epsilon, self.no_terms, self.beta, self.weights
+        row, known = row_in(rows, self.name), back.done.values
+        read = [(back.messages[out].some(), of_outputs), (known[out], of_outputs), (known[source], of_inputs)]
+        read += [(known[magnitude], of_outputs)] if beta else []
+        in_rows = all(array is _rows(array, rows_of_it, dtype) for array, rows_of_it in read)  # and so in every pass
+
+        def line(values: Values, _: Values, arrived: dict[str, Array], book: Array) -> None:
+            r, z, x, given = arrived[out], values[out], values[source], empty(of_inputs, dtype)
+            terms = values[magnitude] if beta else no_terms
+            if not in_rows:
+                r, z, x = _rows(r, of_outputs, dtype), _rows(z, of_outputs, dtype), _rows(x, of_inputs, dtype)
+                terms = _rows(terms, of_outputs, dtype) if beta else terms
+            dense_back(r, z, bias, epsilon, terms, beta, weights, x, given, book[row])
+            arrived[target] = given.reshape(shape)
+
+        return line
+
 
 def _rows(array: Array, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
     """Returns the array as the kernel takes it."""
@@ -227,6 +295,22 @@ class Scale(DensityStep):
         if message.density is not None:
             assert op.vjp is not None
             self.hand_on(back, slot, name, is_sum, message, op.vjp(context, slot, message.density), amount)
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
+        context, spread, source = self.fixed, self.backward_node.op.spread, self.carrying[0]
+        ((slot, name, _),) = self.open
+        if context is None or spread is None:
+            return None
+        known, keep, hand_on = context, spread, self.handing_on(back, context)
+        as_density = back.messages[source].density is not None
+
+        def line(values: Values, _: Values, arrived: dict[str, Array], __: Array) -> None:
+            if as_density:
+                hand_on(values, arrived, arrived[source])
+            else:
+                arrived[name] = keep(known, slot, arrived[source])
+
+        return line
 
 
 # --- how many units feed a value, for the bias factor ---------------------------------------------------------------

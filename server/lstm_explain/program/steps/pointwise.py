@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.formulas import At, settle, times
 from lstm_explain.program.passes import BackwardPass, plus
 from lstm_explain.program.reachability import BackwardNode
-from lstm_explain.program.steps.base import BackwardStep
+from lstm_explain.program.steps.base import BackwardStep, Line
 from lstm_explain.program.steps.linear import DensityStep
 
 
@@ -24,6 +26,18 @@ class Activation(BackwardStep):
         for slot, name in self.live:
             kept = relevance if distribute is None else distribute(self.context(back), slot, relevance)
             back.send(name, self.layout(back, slot, message, kept.shape), kept)
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
+        distribute, context, source = self.backward_node.op.distribute, self.fixed, self.carrying[0]
+        if context is None or len(self.live) > 1:
+            return None
+        ((slot, name),), known = self.live, context
+
+        def line(_: Mapping[str, Array], __: object, arrived: dict[str, Array], ___: Array) -> None:
+            relevance = arrived[source]
+            arrived[name] = relevance if distribute is None else distribute(known, slot, relevance)
+
+        return line
 
 
 class Weights(BackwardStep):
@@ -95,6 +109,17 @@ class Lookup(BackwardStep):
         if message.density is not None and self.squares:
             relevance = namespace(relevance).sqrt(relevance)
         back.send(name, self.layout(back, slot, message, relevance.shape), relevance)
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
+        vjp, context, source, ((slot, name),) = self.backward_node.op.vjp, self.fixed, self.carrying[0], self.live
+        if context is None or vjp is None:
+            return None
+        rule, known = vjp, context
+
+        def line(_: Mapping[str, Array], __: object, arrived: dict[str, Array], ___: Array) -> None:
+            arrived[name] = rule(known, slot, arrived[source])
+
+        return line
 
     def _saliency(self, back: BackwardPass, g: Array) -> Array:
         return g * g if self.squares else g * back.value(self.carrying[0])

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from lstm_explain.cancellation import NEVER, raise_if_stopped, stop_flag
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import Back, BackwardResult, Run, Tape
+from lstm_explain.program.account import STATES, add_per_sample, row_in
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.reachability import BackwardNode, values_by_slot
-from lstm_explain.program.steps.base import BackwardStep, Shape
+from lstm_explain.program.steps.base import BackwardStep, Line, Shape
 
 
 class RecurrentForward:
@@ -28,21 +30,24 @@ class RecurrentForward:
         outputs, done.tapes[self.node.name] = run(x)
         done.values.update(outputs)
 
-    def specialised(self, done: ForwardPass) -> RecurrentForward | FromZeros:
-        """Returns a step for sequences of full length that start from zeros; itself for others."""
+    def specialised(self, done: ForwardPass, fixed: Mapping[str, Array]) -> RecurrentForward | FromFixedStates:
+        """Returns a step for sequences of full length whose initial states are zeros or `fixed`; itself for others."""
         node, cell = self.node, self.cell
-        x, lengths = done.values.get(node.inputs[0]), node.input(4)
-        if x is None or cell.given or cell.batch_first or x.dtype != cell.dtype or lengths in self.graph.constants:
+        known = {**self.graph.constants, **fixed}
+        if not all(node.inputs[slot] in known for slot in cell.given):
             return self
-        return FromZeros(self, x.shape)
+        x, lengths = done.values.get(node.inputs[0]), node.input(4)
+        if x is None or cell.batch_first or x.dtype != cell.dtype or lengths in self.graph.constants:
+            return self
+        return FromFixedStates(self, x.shape, {slot: known[node.inputs[slot]] for slot in cell.given})
 
 
-class FromZeros:
+class FromFixedStates:
     """`RecurrentForward` for inputs of one shape: it checks them and allocates memory only once."""
 
-    def __init__(self, step: RecurrentForward, shape: Shape) -> None:
-        lens, states = step.cell.at_rest(*shape[:2])
-        self.run: Run = step.cell.ready(shape[0], lens, states, step.keep)
+    def __init__(self, step: RecurrentForward, shape: Shape, states: Mapping[int, Array]) -> None:
+        lens, by_direction = step.cell.of_full_length(shape[0], shape[1], states)
+        self.run: Run = step.cell.ready(shape[0], lens, by_direction, step.keep)
         self.otherwise, self.shape = step, shape
         self.name, self.source, self.lengths = step.node.name, step.node.inputs[0], step.node.input(4)
 
@@ -55,7 +60,8 @@ class FromZeros:
             lengths = values[self.lengths]
             if lengths.shape != shape[1:2] or (lengths != shape[0]).any():
                 return self.otherwise(done)
-        x = x if x.flags.c_contiguous and x.flags.writeable else x.copy(order="C")
+        flags = x.flags
+        x = x if flags.c_contiguous and flags.writeable else x.copy(order="C")
         outputs, done.tapes[self.name] = self.run(x)
         values.update(outputs)
         return None
@@ -150,3 +156,45 @@ class _OfShape(RecurrentBackward):
         alike = self.whole and first.lens.whole and first.x.shape == self.shape
         run = self.back if alike else self.cell.ready_back(tapes, self.lrp)
         self._hand_on(back, run(tapes, arrived[0]), arrived[1])
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
+        tapes: list[Tape] = back.done.tapes[self.name]
+        arrived = self._arrived(back)
+        if self.lrp is None or arrived is None or len(tapes[0].lens.steps) != back.batch:
+            return None
+        node, cell, lrp, fast, whole, outputs = self.name, self.cell, self.lrp, self.back, self.whole, self.outputs
+        nothing, live, layout, row = self.nothing, self.live, arrived[1], row_in(rows, self.name)
+        constant = [slot for slot in cell.state_slots if slot not in self.names]
+
+        def line(_: object, tapes: Mapping[str, list[Tape]], arrived: dict[str, Array], book: Array) -> None:
+            own, arriving = tapes[node], [*nothing]
+            for output, name in outputs:
+                arriving[output] = arrived[name]
+            run = fast if whole and own[0].lens.whole else cell.ready_back(own, lrp)
+            flow = run(own, arriving)
+            inputs = flow.inputs
+            for slot, name in live:
+                arrived[name] = inputs[slot]
+            for slot in constant:
+                if slot in inputs:
+                    add_per_sample(inputs[slot], layout, book[STATES])
+            book[row] += flow.absorbed
+
+        if len(tapes) > 1 or cell.batch_first or cell.given or lrp.bias_factor or len(live) > 1 or not whole:
+            return line
+        of_direction, ((_, source),) = cell.directions_back(tapes, lrp), live
+
+        def one(values: object, tapes: Mapping[str, list[Tape]], arrived: dict[str, Array], book: Array) -> None:
+            """The same where only x receives relevance."""
+            (tape,), arriving = tapes[node], [*nothing]
+            if not tape.lens.whole:
+                return line(values, tapes, arrived, book)
+            for output, name in outputs:
+                arriving[output] = arrived[name]
+            stop = stop_flag()
+            arrived[source], _ = of_direction(0, tape, arriving, book[row], stop)
+            if stop is not NEVER:
+                raise_if_stopped()
+            return None
+
+        return one

@@ -16,8 +16,8 @@ from lstm_explain.operators import BatchLayout, Kind, NodeContext
 from lstm_explain.operators.formulas import times
 from lstm_explain.program.passes import CHANNELS, BackwardPass, Message
 from lstm_explain.program.reachability import BackwardNode
-from lstm_explain.program.steps.base import BackwardStep
-from lstm_explain.program.steps.linear import Dense, DensityStep
+from lstm_explain.program.steps.base import BackwardStep, Line
+from lstm_explain.program.steps.linear import Dense, DensityStep, Values
 
 MOST_PLACES = 1 << 12  # elements of a view that is stored as a list of positions
 
@@ -52,6 +52,22 @@ class Routing(DensityStep):
             self._absorb(back, message, messages, landed)
         if self.backward_node.absorbs and density is not None:
             self._absorb_densities(back, message, messages)
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
+        context, vjp, source, takers = self.fixed, self.backward_node.op.vjp, self.carrying[0], self.open
+        if context is None or vjp is None or len(self.carrying) > 1 or self.backward_node.absorbs:
+            return None
+        known, rule, hand_on = context, vjp, self.handing_on(back, context)
+        as_density = back.messages[source].density is not None
+
+        def line(values: Values, _: Values, arrived: dict[str, Array], __: Array) -> None:
+            if as_density:
+                hand_on(values, arrived, arrived[source])
+                return
+            for slot, name, _is_sum in takers:
+                arrived[name] = rule(known, slot, arrived[source])
+
+        return line
 
     def _absorb(
         self, back: BackwardPass, message: Message, messages: Sequence[Message | None], landed: Sequence[Array]
@@ -160,6 +176,24 @@ class View(BackwardStep):
             back.send(self.target, self.layout_there, None, moved)
         else:
             back.send(self.target, self.layout_there, moved)
+
+    @property
+    def written(self) -> list[str]:
+        return [self.target]
+
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line:
+        source, target, shape, size, where = self.source, self.target, self.shape, self.size, self.where
+
+        def reshape(_: Values, __: Values, arrived: dict[str, Array], ___: Array) -> None:
+            arrived[target] = arrived[source].reshape(shape)
+
+        def move(_: Values, __: Values, arrived: dict[str, Array], ___: Array) -> None:
+            came = arrived[source]
+            whole = np.zeros(size, came.dtype)
+            whole[where] = came.ravel()
+            arrived[target] = whole.reshape(shape)
+
+        return reshape if self.is_reshape else move
 
     def then(self, view: View) -> View:
         """Returns the combined step, where this step alone feeds the other."""

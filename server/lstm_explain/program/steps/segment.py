@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import run_session
 from lstm_explain.program.compile import Segment
-from lstm_explain.program.numpy_segments import fits, shaped
+from lstm_explain.program.numpy_segments import Bound, fits, shaped
 from lstm_explain.program.passes import ForwardPass
 
 
@@ -14,32 +17,38 @@ class SegmentForward:
         self.segment, self.small = segment, segment.small
 
     def __call__(self, done: ForwardPass) -> None:
-        values = done.values
-        if self.small is None or not fits(values, self.segment.inputs):
+        bound = self._bound(done)
+        if bound is None:
             self.by_runtime(done)
-            return
-        for function, source, output in self.small:
-            values[output] = function(values[source])
+        else:
+            bound.run(done.values)
+
+    def _bound(self, done: ForwardPass) -> Bound | None:
+        """Returns the segment as NumPy evaluates it; None where ONNX Runtime does."""
+        if self.small is None or not fits(done.values, self.segment.inputs):
+            return None
+        return self.small.bound(done.values)
 
     def by_runtime(self, done: ForwardPass) -> None:
         segment, values = self.segment, done.values
         feeds = {name: values[name] for name in segment.inputs}
         values.update(zip(segment.outputs, run_session(segment.session, segment.outputs, feeds), strict=True))
 
-    def specialised(self, done: ForwardPass) -> SegmentForward | SegmentOfShapes:
+    def specialised(self, done: ForwardPass, _: Mapping[str, Array]) -> SegmentForward | SegmentOfShapes:
         """For a small segment: merges consecutive views that keep the order of elements."""
-        if self.small is None or not fits(done.values, self.segment.inputs):
-            return self
-        return SegmentOfShapes(self, done)
+        bound = self._bound(done)
+        return self if bound is None else SegmentOfShapes(self, bound, done)
 
 
 class SegmentOfShapes:
-    def __init__(self, step: SegmentForward, done: ForwardPass) -> None:
+    """fixed: the values that the shapes of its inputs determine."""
+
+    def __init__(self, step: SegmentForward, bound: Bound, done: ForwardPass) -> None:
         segment, values = step.segment, done.values
-        assert step.small is not None
-        self.otherwise = step
+        self.otherwise, self.fixed = step, bound.fixed
         self.shapes = [(name, values[name].shape) for name in segment.inputs]
-        self.steps = shaped(step.small, {name: values[name] for name in segment.inputs}, segment.outputs)
+        steps = shaped(bound, {name: values[name] for name in segment.inputs}, segment.outputs)
+        self.bound = Bound(steps, bound.fixed)
 
     def __call__(self, done: ForwardPass) -> None:
         values = done.values
@@ -47,5 +56,4 @@ class SegmentOfShapes:
             if values[name].shape != shape:
                 self.otherwise(done)
                 return
-        for function, source, output in self.steps:
-            values[output] = function(values[source])
+        self.bound.run(values)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backward pass of LRP as a straight line, for shapes that have occurred before.
+
+In most networks, every value between the explained one and the inputs receives either relevance or a density, and
+always the same of the two. Then a step needs no messages, layouts or accounts, whose objects take longer than the
+arithmetic of a short sequence: it is a function of the arrays of the forward pass, of what has arrived by value, and
+of one array for all amounts of the ledger. The numbers are those of the steps that `propagation.py` runs otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstm_explain.cancellation import current_scope
+from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import reductions
+from lstm_explain.ledger import Ledger
+from lstm_explain.operators.formulas import in_dtype
+from lstm_explain.program.account import NODES, rows_of
+from lstm_explain.program.attribution import Attribution
+from lstm_explain.program.limits import MAX_ABSORBED, MAX_ENTRY, WORST_RESIDUAL
+from lstm_explain.program.passes import BackwardPass, ForwardPass
+from lstm_explain.program.steps.base import BackwardStep, Line
+from lstm_explain.program.terms import Terms, scale
+from lstm_explain.target import Selection
+
+if TYPE_CHECKING:
+    from lstm_explain.program.program import Program
+
+
+def _adding(line: Line, names: Sequence[str]) -> Line:
+    """Returns the line of a step that is not the first to send relevance to these values."""
+
+    def added(values: Mapping[str, Array], tapes: Mapping[str, Any], arrived: dict[str, Array], book: Array) -> None:
+        before = [arrived[name] for name in names]
+        line(values, tapes, arrived, book)
+        for name, earlier in zip(names, before, strict=True):
+            arrived[name] = earlier + arrived[name]
+
+    return added
+
+
+class StraightLine:
+    """The backward pass for forward passes of certain shapes. back: a completed pass of these. terms: the terms of
+    explained values, see `terms.scale`.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        back: BackwardPass,
+        lines: Sequence[Line],
+        rows: dict[str, int],
+        terms: dict[bytes, Terms],
+    ) -> None:
+        assert program.head is not None
+        self._plan, self._value, self._quantity = program.plan, program.head.value, program.quantity
+        self._least, self._batch, self._lines, self._terms = program.least, back.batch, lines, terms
+        self._layout, self._seed = back.layout, rows_of(back.weights.shape, back.layout, back.batch)
+        self._names, self._dtype, self._size = program.inputs, back.dtype, NODES + len(rows)
+        self._nodes = list(rows)  # in the order of their rows
+        self._layouts = {name: m.layout for name in program.inputs if (m := back.messages.get(name)) is not None}
+        self._inputs = []
+        for number, name in enumerate(program.inputs):
+            if name in self._layouts:
+                shape = back.messages[name].some().shape
+                self._inputs.append((name, number, rows_of(shape, self._layouts[name], back.batch)))
+
+    @staticmethod
+    def of(
+        program: Program, back: BackwardPass, steps: Sequence[BackwardStep], terms: dict[bytes, Terms]
+    ) -> StraightLine | None:
+        """Returns None where a value receives relevance in more than one form, or where a step has no line."""
+        head, plan = program.head, program.plan
+        if head is None or head.views or plan.gradient or head.value in plan.first_order or program.capture:
+            return None
+        written = [name for step in steps for name in step.written]
+        arrived = [(name, message) for name in {head.value, *written} if (message := back.messages.get(name))]
+        for name, message in arrived:
+            if message.amount is not None or (message.relevance is None) == (message.density is None):
+                return None
+            if message.relevance is None and name in program.inputs:
+                return None
+        lines: list[Line] = []
+        rows: dict[str, int] = {}
+        before = {head.value}
+        for step in steps:
+            line, names = step.line(back, rows), step.written
+            if line is None or len({*names}) < len(names):
+                return None
+            again = before.intersection(names)
+            lines.append(_adding(line, sorted(again)) if again else line)
+            before.update(names)
+        return StraightLine(program, back, lines, rows, terms)
+
+    def __call__(self, done: ForwardPass, selection: Selection) -> Attribution:
+        values, tapes, weights, batch, scope = done.values, done.tapes, selection.weights, self._batch, current_scope()
+        value = values[self._value]
+        if weights.dtype is not value.dtype or value.dtype is not self._least:
+            weights = in_dtype(weights, np.promote_types(value.dtype, self._least))
+        book, explained, largest = np.zeros((self._size, batch)), np.zeros(batch), np.zeros((len(self._names), batch))
+        seed = weights * value
+        reductions.add_per_sample(seed.ravel().reshape(self._seed), explained)
+        arrived = {self._value: seed}
+        for line in self._lines:
+            if scope is not None:
+                scope.check()
+            line(values, tapes, arrived, book)
+
+        of_inputs, states, absorbed, residual, *of_nodes = book
+        relevance, peaks = {}, {}
+        for name, number, rows in self._inputs:
+            relevance[name] = array = np.asarray(arrived[name], order="C")
+            peaks[name] = peak = largest[number]
+            reductions.add_with_largest(array.reshape(rows), of_inputs, peak)
+        if len(relevance) < len(self._names):
+            reached = relevance
+            relevance = {n: reached[n] if n in reached else np.zeros(values[n].shape, self._dtype) for n in self._names}
+        usual = reductions.balance(explained, largest, WORST_RESIDUAL, MAX_ABSORBED, MAX_ENTRY, book)
+        by_node: dict[str, Array] = dict(zip(self._nodes, of_nodes, strict=False))
+        return Attribution(
+            relevance,
+            explained,
+            {},
+            Ledger(of_inputs, states, absorbed, residual, by_node),
+            peaks,
+            partial(scale, self._plan, values, self._value, weights, self._layout, batch, self._terms),
+            selection,
+            values,
+            self._quantity,
+            tapes,
+            self._layouts,
+            usual,
+        )
