@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,14 +22,24 @@ from lstm_explain.ledger import Ledger
 from lstm_explain.operators.formulas import in_dtype
 from lstm_explain.program.account import NODES, rows_of
 from lstm_explain.program.attribution import Attribution
+from lstm_explain.program.compile import Plan
+from lstm_explain.program.head import Head
 from lstm_explain.program.limits import MAX_ABSORBED, MAX_ENTRY, WORST_RESIDUAL
 from lstm_explain.program.passes import BackwardPass, ForwardPass
 from lstm_explain.program.steps.base import BackwardStep, Line
 from lstm_explain.program.terms import Terms, scale
 from lstm_explain.target import Selection
 
-if TYPE_CHECKING:
-    from lstm_explain.program.program import Program
+
+class Walked(Protocol):
+    """The program of which this is the backward pass."""
+
+    plan: Plan
+    head: Head | None
+    inputs: Sequence[str]
+    capture: Sequence[str]
+    quantity: str
+    least: np.dtype[Any]
 
 
 def _adding(line: Line, names: Sequence[str]) -> Line:
@@ -51,7 +61,7 @@ class StraightLine:
 
     def __init__(
         self,
-        program: Program,
+        program: Walked,
         back: BackwardPass,
         lines: Sequence[Line],
         rows: dict[str, int],
@@ -72,7 +82,7 @@ class StraightLine:
 
     @staticmethod
     def of(
-        program: Program, back: BackwardPass, steps: Sequence[BackwardStep], terms: dict[bytes, Terms]
+        program: Walked, back: BackwardPass, steps: Sequence[BackwardStep], terms: dict[bytes, Terms]
     ) -> StraightLine | None:
         """Returns None where a value receives relevance in more than one form, or where a step has no line."""
         head, plan = program.head, program.plan
