@@ -45,7 +45,7 @@ from bench import (
     targets,
 )
 from bench.machine import file_of, machine
-from bench.models import FADING, GRID, OTHER_CELLS
+from bench.models import EXPORTED, FADING, GRID, OTHER_CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,6 +67,7 @@ def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "engine": _engine,
     "lengths": lambda console, a, _: engine.run_lengths(console, FADING + GRID, quick=a.quick, seconds=a.seconds),
+    "exported": lambda console, a, _: engine.run_lengths(console, EXPORTED, quick=a.quick, seconds=a.seconds),
     "batches": lambda console, a, _: engine.run_batches(console, GRID, quick=a.quick, seconds=a.seconds),
     "cells": lambda console, a, _: engine.run_cells(console, OTHER_CELLS, seconds=a.seconds),
     "scaling": lambda console, a, _: scaling.run(console, quick=a.quick),
