@@ -42,8 +42,10 @@ RECURRENT, INPUTS = 0.3, 0.25
 
 
 def model_of(shape: Shape, classes: int = CLASSES) -> onnx.ModelProto:
-    """x [T, B, D] -> y [B, classes]; x [B, T, D] where it is spelled as an export. Weights uniform within 1 / sqrt(H), the recurrent ones within RECURRENT of that,
-    or normal with a standard deviation of 1 / sqrt(H) where relevance fades.
+    """x [T, B, D] -> y [B, classes]; x [B, T, D] where it is spelled as an export.
+
+    Weights uniform within 1 / sqrt(H), the recurrent ones within RECURRENT of that, or normal with a standard deviation
+    of 1 / sqrt(H) where relevance fades.
     """
     rng = np.random.default_rng(0)
     directions, rows = 1 + shape.bidirectional, GATES[shape.op] * shape.H

@@ -14,7 +14,7 @@ from lstm_explain.kernels.recurrent_matmul import dense, pack
 from lstm_explain.operators import axis_rules
 from lstm_explain.operators.array_api import cast, is_numpy, namespace, pad_zeros
 from lstm_explain.operators.contraction import share_matmul
-from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Evaluation, Function
+from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Evaluation, Function, OfAnyShape
 from lstm_explain.operators.operator import (
     BatchLayout,
     Kind,
@@ -98,27 +98,42 @@ def _matmul_layout(
     return BatchLayout(axis, layout.inner)
 
 
-def _times(matrix: Array, bias: Array | None) -> Function | None:
-    """Return x @ matrix + bias as a function, or None for a bias that does not have the shape of a row.
+class DenseLayer(OfAnyShape):
+    """x @ matrix + bias [columns].
 
     A kernel replaces BLAS, whose sums depend on the number of rows: a sample's answer must not depend on its batch.
     """
-    packed = pack(matrix)
-    units, columns = matrix.shape
+
+    def __init__(self, matrix: Array, bias: Array) -> None:
+        self.units, self.columns = matrix.shape
+        self.packed, self.bias = pack(matrix), bias
+
+    def __call__(self, x: Array) -> Array:
+        rows = np.ascontiguousarray(x).reshape(-1, self.units)
+        out = np.empty((len(rows), self.columns), x.dtype)
+        dense(rows, self.packed, self.bias, out)
+        return out.reshape(*x.shape[:-1], self.columns)
+
+    def of_shape(self, example: Array) -> Function:
+        if example.ndim != 2 or not example.flags.c_contiguous:
+            return self
+        shape, dtype, packed, bias = (len(example), self.columns), example.dtype, self.packed, self.bias
+
+        def times(x: Array) -> Array:
+            out = np.empty(shape, dtype)
+            dense(x, packed, bias, out)
+            return out
+
+        return times
+
+
+def _times(matrix: Array, bias: Array | None) -> Function | None:
+    """Return x @ matrix + bias as a function, or None for a bias that does not have the shape of a row."""
+    columns = matrix.shape[1]
     if bias is not None and bias.size != 1 and bias.shape not in ((columns,), (1, columns)):
         return None
-    added = np.ascontiguousarray(np.broadcast_to(np.zeros(1, matrix.dtype) if bias is None else bias.ravel(), columns))
-
-    def times(x: Array) -> Array:
-        shape = x.shape
-        rows = x if x.flags.c_contiguous else np.ascontiguousarray(x)
-        if len(shape) != 2:
-            rows = rows.reshape(-1, units)
-        out = np.empty((rows.shape[0], columns), x.dtype)
-        dense(rows, packed, added, out)
-        return out if len(shape) == 2 else out.reshape(*shape[:-1], columns)
-
-    return times
+    row = np.broadcast_to(np.zeros(1, matrix.dtype) if bias is None else bias.ravel(), columns)
+    return DenseLayer(matrix, np.ascontiguousarray(row))
 
 
 def _is_small(weights: Array | None) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,17 @@ from lstm_explain.graph.ir import Array, Graph, Node
 MAX_ELEMENTS = 1 << 15  # per array; for larger arrays, ONNX Runtime's threads and kernels outweigh the cost of the call
 Function = Callable[..., Array]  # of the operands that are not constant
 Maker = Callable[[Node, Graph], "Function | None"]  # None: ONNX Runtime evaluates this node
+
+
+class OfAnyShape(ABC):
+    """A function that is quicker once the shape of its operand is known."""
+
+    @abstractmethod
+    def __call__(self, x: Array) -> Array: ...
+
+    @abstractmethod
+    def of_shape(self, example: Array) -> Function:
+        """Return the function for arrays that have the shape, type and layout of the example."""
 
 
 @dataclass(frozen=True)

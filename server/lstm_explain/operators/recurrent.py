@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -150,26 +150,14 @@ class Recurrent(ABC):
         states: by direction, [B, H]. The arguments must have been checked.
         """
         runs = [direction.ready(steps, lens, keep) for direction in self.directions]
-        named, only, initial = self.named, runs[0], states[0]
+        named = self.named
         declared = not self.batch_first and self.dtype == self.out_dtype  # as the kernels return them
-
-        def run_one(x: Array) -> tuple[dict[str, Array], list[Tape]]:
-            stop, outputs = stop_flag(), dict[str, Array]()
-            try:
-                tape, last = only(x, initial, stop)
-            except NotCompiled:
-                tape, last = self.in_place.forward(self.directions[0], x, initial, lens, keep)
-            if stop is not NEVER:
-                raise_if_stopped()
-            for slot, name in named:
-                outputs[name] = last[slot - 1][None] if slot else tape.hidden[:, None]
-            return outputs, [tape]
 
         def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
             stop = stop_flag()
             try:
                 if len(runs) == 1:
-                    ran = [only(x, initial, stop)]
+                    ran = [runs[0](x, states[0], stop)]
                 elif side_by_side(lens):
                     ran = in_threads(lambda d: runs[d](x, states[d], stop), [(0,), (1,)])
                 else:
@@ -190,7 +178,7 @@ class Recurrent(ABC):
                 outputs[name] = value if declared else self._as_declared(value, slot)
             return outputs, [tape for tape, _ in ran]
 
-        return run_one if declared and len(runs) == 1 else run
+        return run
 
     def _state(self, value: Array | None, batch: int) -> Array:
         expected = (len(self.directions), batch, self.hidden)
@@ -225,10 +213,29 @@ class Recurrent(ABC):
 
         passes: from how many targets it begins; their samples lie one pass after the other.
         """
-        of_direction, one = self.directions_back(tapes, lrp, passes), len(tapes) == 1
         lens = tapes[0].lens if passes == 1 else tapes[0].lengths_of(passes)
+        dtype, steps, one = tapes[0].dtype, len(tapes[0].x), len(tapes) == 1
+        backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
+        nothing, shape, whole = zeros((0, 0, 0), dtype), (len(lens.steps), self.hidden), lens.whole
         spreads = lrp is not None and lrp.bias_factor > 0  # states that start from zeros receive nothing otherwise
         states = [(slot, self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
+
+        def of_direction(
+            d: int, tape: Tape, arriving: list[Array | None], lost: Array, stop: Array
+        ) -> tuple[Array, list[Array]]:
+            y, *ends = arriving
+            r_y, r_ends = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype)), []
+            for end in ends:  # in arrays that a kernel may write to
+                if end is None:
+                    r_ends.append(np.zeros(shape, dtype))
+                else:
+                    r_ends.append((end[d] if whole else end[d] * (lens.steps > 0)[:, None]).astype(dtype, "C"))
+            if tape.complete:
+                try:
+                    return backs[d](tape, r_y, r_ends, lost, stop), r_ends
+                except NotCompiled:  # nothing has been overwritten
+                    pass
+            return self.in_place.backward(self.directions[d], lrp, tape, lens, r_y, r_ends, lost), r_ends
 
         def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
             stop = stop_flag()
@@ -249,40 +256,9 @@ class Recurrent(ABC):
             absorbed = lost[0] if one else lost[0] + lost[1]
             if self.batch_first:
                 inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
-            return BackwardResult(inputs, absorbed if lens.whole else absorbed + self._past_the_end(arriving, lens))
+            return BackwardResult(inputs, absorbed if whole else absorbed + self._past_the_end(arriving, lens))
 
         return back
-
-    def directions_back(
-        self, tapes: list[Tape], lrp: LRP | None, passes: int = 1
-    ) -> Callable[[int, Tape, list[Array | None], Array, Array], tuple[Array, list[Array]]]:
-        """Returns a function of the number of a direction, its tape, what arrives at each output, time first, an array
-        [batch] in float64, to which it adds what is absorbed, and the flag by which another thread stops it. It returns
-        the relevance of x, and that of the initial states. The arguments are those of `ready_back`.
-        """
-        lens = tapes[0].lens if passes == 1 else tapes[0].lengths_of(passes)
-        dtype, steps = tapes[0].dtype, len(tapes[0].x)
-        backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
-        nothing, shape, whole = zeros((0, 0, 0), dtype), (len(lens.steps), self.hidden), lens.whole
-
-        def of_direction(
-            d: int, tape: Tape, arriving: list[Array | None], lost: Array, stop: Array
-        ) -> tuple[Array, list[Array]]:
-            y, *ends = arriving
-            r_y, r_ends = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype)), []
-            for end in ends:  # in arrays that a kernel may write to
-                if end is None:
-                    r_ends.append(np.zeros(shape, dtype))
-                else:
-                    r_ends.append((end[d] if whole else end[d] * (lens.steps > 0)[:, None]).astype(dtype, "C"))
-            if tape.complete:
-                try:
-                    return backs[d](tape, r_y, r_ends, lost, stop), r_ends
-                except NotCompiled:  # nothing has been overwritten
-                    pass
-            return self.in_place.backward(self.directions[d], lrp, tape, lens, r_y, r_ends, lost), r_ends
-
-        return of_direction
 
     def backward_together(
         self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None

@@ -24,7 +24,7 @@ from lstm_explain.graph.data_dependent_sizes import SHAPES
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.operators import TABLE
-from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Evaluation, Function
+from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Evaluation, Function, OfAnyShape
 from lstm_explain.operators.operator import shape_value
 
 MOST_NODES = 16
@@ -169,7 +169,7 @@ def _computing(nodes: Sequence[Node], wanted: Iterable[str]) -> list[Node]:
 
 def shaped(bound: Bound, values: Mapping[str, Array], wanted: Sequence[str]) -> list[Step]:
     """Returns the steps for inputs of these shapes. Consecutive views that keep the order of elements become one
-    reshape, and views whose outputs nothing reads are left out.
+    reshape, views whose outputs nothing reads are left out, and functions take their quicker form.
     """
     made, short = {**values, **bound.fixed}, list[Step]()
     behind: dict[str, str] = {}  # maps each view that is left out so far to the value that it views
@@ -190,7 +190,8 @@ def shaped(bound: Bound, values: Mapping[str, Array], wanted: Sequence[str]) -> 
             for name in sources:
                 if name in behind:
                     show(name)
-            short.append((function, source, output))
+            quick = function.of_shape(before) if isinstance(function, OfAnyShape) else function
+            short.append((quick, source, output))
     return short
 
 

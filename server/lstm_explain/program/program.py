@@ -240,9 +240,11 @@ class Program:
             forward.append(ahead.specialised(done, fixed))
             if isinstance(forward[-1], SegmentOfShapes):
                 fixed |= forward[-1].fixed
-        follow = all(isinstance(ahead, (SegmentOfShapes, FromFixedStates)) for ahead in forward)
+        lines = [ahead.line() for ahead in forward if isinstance(ahead, (SegmentOfShapes, FromFixedStates))]
+        follow = len(lines) == len(forward)  # then the shapes of inputs determine all others
         shapes = [] if follow else self._open_shapes(done)
-        known = Specialised([ahead.__call__ for ahead in forward], [step.__call__ for step in steps], shapes, steps)
+        calls = lines if follow else [ahead.__call__ for ahead in forward]
+        known = Specialised(calls, [step.__call__ for step in steps], shapes, steps)
         known.straight = StraightLine.of(self, back, steps, known.terms)
         return known
 

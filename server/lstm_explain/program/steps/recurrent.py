@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from lstm_explain.cancellation import NEVER, raise_if_stopped, stop_flag
 from lstm_explain.graph.ir import Array
+from lstm_explain.kernels.compilation import NotCompiled
 from lstm_explain.methods import LRP
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.operators.recurrent import Recurrent
@@ -46,8 +49,8 @@ class FromFixedStates:
     """`RecurrentForward` for inputs of one shape: it checks them and allocates memory only once."""
 
     def __init__(self, step: RecurrentForward, shape: Shape, states: Mapping[int, Array]) -> None:
-        lens, by_direction = step.cell.of_full_length(shape[0], shape[1], states)
-        self.run: Run = step.cell.ready(shape[0], lens, by_direction, step.keep)
+        self.lens, self.states = step.cell.of_full_length(shape[0], shape[1], states)
+        self.run: Run = step.cell.ready(shape[0], self.lens, self.states, step.keep)
         self.otherwise, self.shape = step, shape
         self.name, self.source, self.lengths = step.node.name, step.node.inputs[0], step.node.input(4)
 
@@ -60,11 +63,37 @@ class FromFixedStates:
             lengths = values[self.lengths]
             if lengths.shape != shape[1:2] or (lengths != shape[0]).any():
                 return self.otherwise(done)
-        flags = x.flags
-        x = x if flags.c_contiguous and flags.writeable else x.copy(order="C")
-        outputs, done.tapes[self.name] = self.run(x)
+        outputs, done.tapes[self.name] = self.run(_as_kernels_take_it(x))
         values.update(outputs)
         return None
+
+    def line(self) -> Callable[[ForwardPass], None]:
+        """Returns the step for inputs that are known to have this shape."""
+        cell = self.otherwise.cell
+        if self.lengths or len(cell.directions) > 1 or cell.dtype != cell.out_dtype:
+            return self
+        run = cell.directions[0].ready(self.shape[0], self.lens, self.otherwise.keep)
+        node, source, named, states, otherwise = self.name, self.source, cell.named, self.states[0], self.otherwise
+
+        def line(done: ForwardPass) -> None:
+            values, stop = done.values, stop_flag()
+            try:
+                tape, last = run(_as_kernels_take_it(values[source]), states, stop)
+            except NotCompiled:
+                return otherwise(done)
+            if stop is not NEVER:
+                raise_if_stopped()
+            done.tapes[node] = [tape]
+            for slot, name in named:
+                values[name] = last[slot - 1][None] if slot else tape.hidden[:, None]
+            return None
+
+        return line
+
+
+def _as_kernels_take_it(x: Array) -> Array:
+    flags = x.flags
+    return x if flags.c_contiguous and flags.writeable else x.copy(order="C")
 
 
 class RecurrentBackward(BackwardStep):
@@ -180,21 +209,31 @@ class _OfShape(RecurrentBackward):
                     add_per_sample(inputs[slot], layout, book[STATES])
             book[row] += flow.absorbed
 
-        if len(tapes) > 1 or cell.batch_first or cell.given or lrp.bias_factor or len(live) > 1 or not whole:
-            return line
-        of_direction, ((_, source),) = cell.directions_back(tapes, lrp), live
+        alone = len(tapes) == 1 and len(live) == 1 and not (cell.batch_first or cell.given or lrp.bias_factor)
+        return self._line_of_one(tapes[0], row, line) if alone and whole else line
 
-        def one(values: object, tapes: Mapping[str, list[Tape]], arrived: dict[str, Array], book: Array) -> None:
-            """The same where only x receives relevance."""
-            (tape,), arriving = tapes[node], [*nothing]
-            if not tape.lens.whole:
-                return line(values, tapes, arrived, book)
-            for output, name in outputs:
-                arriving[output] = arrived[name]
-            stop = stop_flag()
-            arrived[source], _ = of_direction(0, tape, arriving, book[row], stop)
+    def _line_of_one(self, tape: Tape, row: int, otherwise: Line) -> Line:
+        """Returns the same for a node with one direction, of which only x receives relevance."""
+        node, dtype, outputs, ((_, source),) = self.name, tape.dtype, dict(self.outputs), self.live
+        run = self.cell.directions[0].ready_back(len(tape.x), tape.lens, dtype, self.lrp)
+        y, ends = outputs.get(0), [outputs.get(1 + number) for number in range(len(self.cell.state_slots))]
+        nothing, zeros = np.zeros((0, 0, 0), dtype), np.zeros_like(tape.h0, dtype)
+
+        def line(
+            values: Mapping[str, Array], tapes: Mapping[str, list[Tape]], arrived: dict[str, Array], book: Array
+        ) -> None:
+            (tape,), stop = tapes[node], stop_flag()
+            if not (tape.complete and tape.lens.whole):
+                return otherwise(values, tapes, arrived, book)
+            # in arrays that a kernel may write to
+            r_y = nothing if y is None else _as_kernels_take_it(np.asarray(arrived[y][:, 0], dtype))
+            r_ends = [zeros.copy() if name is None else arrived[name][0].astype(dtype, "C") for name in ends]
+            try:
+                arrived[source] = run(tape, r_y, r_ends, book[row], stop)
+            except NotCompiled:
+                return otherwise(values, tapes, arrived, book)
             if stop is not NEVER:
                 raise_if_stopped()
             return None
 
-        return one
+        return line

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import run_session
@@ -57,3 +57,8 @@ class SegmentOfShapes:
                 self.otherwise(done)
                 return
         self.bound.run(values)
+
+    def line(self) -> Callable[[ForwardPass], None]:
+        """Returns the step for inputs that are known to have these shapes."""
+        run = self.bound.run
+        return lambda done: run(done.values)
