@@ -145,15 +145,15 @@ Position = tuple[int, ...]  # indices within the output of one sample
 
 def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
     """Resolves `target`, whose measure can only be a linear one, on the output called `name`. Raises TargetError."""
-    axis, at, measure = target.batch_axis, target.index, target.measure
+    axis, at, measure, shape = target.batch_axis, target.index, target.measure, output.shape
     alone = target.contrast is None and target.weights is None and measure is None
-    if axis == 0 and output.ndim == 2 and alone and output.size:
-        samples, width = output.shape
-        if at is None and samples == 1:
+    if alone and axis == 0 and len(shape) == 2 and output.dtype.kind == "f":  # the usual case
+        samples, width = shape
+        if at is None and samples == 1 and width:
             at = int(output.argmax())
         elif type(at) is tuple and len(at) == 1:
             (at,) = at
-        if type(at) is int and -width <= at < width and output.dtype.kind == "f":  # the usual case
+        if type(at) is int and -width <= at < width and samples:
             chosen = _of_one_index if samples * width <= MOST_CACHED else _of_one_index.__wrapped__
             return chosen(samples, width, at, output.dtype.char)
     if axis is not None and not -output.ndim <= axis < output.ndim:

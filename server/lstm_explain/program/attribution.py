@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,11 @@ class Attribution:
     selection: Selection
     values: Mapping[str, Array]
     quantity: str
-    tapes: Mapping[str, Any] = field(default_factory=dict)
-    layouts: Mapping[str, BatchLayout | None] = field(default_factory=dict)
+    tapes: Mapping[str, Any]
+    layouts: Mapping[str, BatchLayout | None]
+    standard_error: dict[str, Array]
     usual: bool = False
     apart: Sequence[Attribution] = ()
-    standard_error: dict[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     steps_used: Array | None = None
 
@@ -118,6 +118,9 @@ def joined_samples(
         selection,
         values,
         answers[-1].quantity,
+        {},
+        {},
+        {},
         notes=tuple(dict.fromkeys(note for a in answers for note in a.notes)),
         steps_used=np.concatenate(steps)[order] if steps else None,
     )

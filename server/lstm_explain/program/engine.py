@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ DISAGREE = (
     IndexError,
     MemoryError,
 )  # the errors concern shapes that the model declares or that values determine
+_SHAPE = attrgetter("shape")
 MOST_PROGRAMS = 128  # limits the number of methods, whose parameters callers choose freely
 MOST_PLANS = 32  # old plans are dropped, because plans hold sessions and callers choose captures freely
 
@@ -124,7 +126,7 @@ class Engine:
         """Does the same as `explain` for one target without captures, with the program for shapes that have occurred
         before.
         """
-        key = (program, target.batch_axis, *[array.shape for array in inputs.values()])
+        key = (program, target.batch_axis, *map(_SHAPE, inputs.values()))
         known = self.known.specialised.get(key)
         done = program.forward(inputs, known) if passes is None else _pass_of(program, inputs, known, passes)
         selection = select(target, done.values[output], output)

@@ -155,7 +155,7 @@ def _answer(
     ledger, usual = account.closed(back.explained, largest)
     return Attribution(
         relevance, back.explained, captured, ledger, peaks, partial(_scale, program, back, known), selection,
-        back.done.values, program.quantity, back.done.tapes, layouts, usual,
+        back.done.values, program.quantity, back.done.tapes, layouts, {}, usual,
     )  # fmt: skip
 
 

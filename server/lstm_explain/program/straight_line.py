@@ -144,5 +144,6 @@ class StraightLine:
             self._quantity,
             tapes,
             self._layouts,
+            {},
             usual,
         )
