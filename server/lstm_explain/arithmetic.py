@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def _silence() -> tuple[Callable[[], Any], Callable[[Any], None]]:
         found = [(variable, value) for variable, value in copy_context().items() if "numpy" in variable.name]
     if len(found) == 1:
         ((variable, silent),) = found
-        return lambda: variable.set(silent), variable.reset
+        return partial(variable.set, silent), variable.reset
 
     def begin_slowly() -> Any:  # for a NumPy that keeps it elsewhere
         state = np.errstate(all="ignore")

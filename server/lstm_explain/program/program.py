@@ -108,19 +108,26 @@ class Program:
 
         Raises InputError where the graph cannot run on them, or would take more memory than the scope allows.
         """
-        with FORWARD:
-            scope, done = current_scope(), ForwardPass(dict(inputs))
-            try:
-                for step in self._forward if known is None else known.forward:
-                    if scope is not None:
-                        scope.check()
+        scope, done, steps = (
+            current_scope(),
+            ForwardPass(dict(inputs)),
+            self._forward if known is None else known.forward,
+        )
+        try:
+            if scope is None:
+                for step in steps:
                     step(done)
-            except Error:
-                raise
-            except Exception as error:  # ONNX Runtime's own types are not public
-                raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
-            for name in self.plan.constant_outputs:
-                done.values[name] = self.plan.graph.constants[name]
+            else:
+                with FORWARD:
+                    for step in steps:
+                        scope.check()
+                        step(done)
+        except Error:
+            raise
+        except Exception as error:  # ONNX Runtime's own types are not public
+            raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
+        for name in self.plan.constant_outputs:
+            done.values[name] = self.plan.graph.constants[name]
         if not self.steady:
             _check_amount(done)
         return done

@@ -138,7 +138,7 @@ class StraightLine:
             {},
             Ledger(of_inputs, states, absorbed, residual, by_node),
             peaks,
-            partial(scale, self._plan, values, self._value, weights, self._layout, batch, self._terms),
+            partial(self._scale, values, weights),
             selection,
             values,
             self._quantity,
@@ -147,3 +147,6 @@ class StraightLine:
             {},
             usual,
         )
+
+    def _scale(self, values: Mapping[str, Array], weights: Array) -> Array:
+        return scale(self._plan, values, self._value, weights, self._layout, self._batch, self._terms)
