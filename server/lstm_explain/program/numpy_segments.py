@@ -44,10 +44,7 @@ class Bound:
         if self.fixed:
             values.update(self.fixed)
         for function, source, output in self.steps:
-            if isinstance(source, str):
-                values[output] = function(values[source])
-            else:
-                values[output] = function(*_several(values, source))
+            values[output] = function(values[source]) if type(source) is str else function(*_several(values, source))
 
 
 def _several(values: Mapping[str, Array], names: Iterable[str]) -> list[Array]:

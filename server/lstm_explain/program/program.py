@@ -108,11 +108,8 @@ class Program:
 
         Raises InputError where the graph cannot run on them, or would take more memory than the scope allows.
         """
-        scope, done, steps = (
-            current_scope(),
-            ForwardPass(dict(inputs)),
-            self._forward if known is None else known.forward,
-        )
+        scope, done = current_scope(), ForwardPass(dict(inputs))
+        steps: Sequence[Callable[[ForwardPass], None]] = self._forward if known is None else known.forward
         try:
             if scope is None:
                 for step in steps:
