@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,9 @@ def grid(figures: dict[str, Any]) -> str:
     return _table(["model", "T", "batch", "forward, ms", *methods], rows)
 
 
-def lengths(figures: dict[str, Any]) -> str:
-    methods = list(figures["lengths"][0]["ratios"])
-    cells = [_cells(row, "ratios", methods) for row in figures["lengths"]]
+def lengths(figures: dict[str, Any], part: str = "lengths") -> str:
+    methods = list(figures[part][0]["ratios"])
+    cells = [_cells(row, "ratios", methods) for row in figures[part]]
     return _table(["model", "T", "forward, ms", *methods], [[*row[:2], *row[3:]] for row in cells])
 
 
@@ -260,6 +261,7 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "grid": ("engine", grid),
     "many": ("engine", many),
     "lengths": ("lengths", lengths),
+    "exported": ("exported", partial(lengths, part="exported")),
     "batches": ("batches", batches),
     "cells": ("cells", cells),
     "scans": ("scans", scans),

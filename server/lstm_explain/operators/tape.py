@@ -64,7 +64,7 @@ def longest_first(steps: Array) -> Array:
 class Tape:
     """What the forward pass of one direction saves for the backward pass. x [T, B, D], hidden [T, B, H], h0 [B, H].
     dtype: the type of the backward pass. complete: whether `kept` holds what the kernels read; otherwise they were not
-    compiled (operators/over_steps/without_kernels.py).
+    compiled (operators/over_steps/without_kernels.py). at_rest: whether it is known that the states start from zeros.
     """
 
     x: Array
@@ -74,6 +74,7 @@ class Tape:
     kept: dict[str, Array]
     dtype: np.dtype[Any]
     complete: bool = True
+    at_rest: bool = False
 
     def lengths_of(self, passes: int) -> Lengths:
         """Of the samples of several backward passes that run together, one pass after the other."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backward pass of LRP as a straight line, for shapes that have occurred before.
+"""The backward pass from one target as a straight line, for shapes that have occurred before.
 
 In most networks, every value between the explained one and the inputs receives either relevance or a density, and
 always the same of the two. Then a step needs no messages, layouts or accounts, whose objects take longer than the
@@ -19,7 +19,7 @@ from lstm_explain.cancellation import current_scope
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import reductions
 from lstm_explain.ledger import Ledger
-from lstm_explain.operators.formulas import in_dtype
+from lstm_explain.operators.formulas import in_dtype, times
 from lstm_explain.program.account import NODES, rows_of
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.compile import Plan
@@ -40,6 +40,7 @@ class Walked(Protocol):
     capture: Sequence[str]
     quantity: str
     least: np.dtype[Any]
+    hands_out_densities: bool
 
 
 def _adding(line: Line, names: Sequence[str]) -> Line:
@@ -70,6 +71,7 @@ class StraightLine:
         assert program.head is not None
         self._plan, self._value, self._quantity = program.plan, program.head.value, program.quantity
         self._least, self._batch, self._lines, self._terms = program.least, back.batch, lines, terms
+        self._starts_as_density = back.messages[self._value].relevance is None
         self._layout, self._seed = back.layout, rows_of(back.weights.shape, back.layout, back.batch)
         self._names, self._dtype, self._size = program.inputs, back.dtype, NODES + len(rows)
         self._nodes = list(rows)  # in the order of their rows
@@ -77,23 +79,23 @@ class StraightLine:
         self._inputs = []
         for number, name in enumerate(program.inputs):
             if name in self._layouts:
-                shape = back.messages[name].some().shape
-                self._inputs.append((name, number, rows_of(shape, self._layouts[name], back.batch)))
+                message = back.messages[name]
+                rows_there = rows_of(message.some().shape, message.layout, back.batch)
+                times_value = message.relevance is None and not program.hands_out_densities
+                self._inputs.append((name, number, rows_there, times_value))
 
     @staticmethod
     def of(
         program: Walked, back: BackwardPass, steps: Sequence[BackwardStep], terms: dict[bytes, Terms]
     ) -> StraightLine | None:
         """Returns None where a value receives relevance in more than one form, or where a step has no line."""
-        head, plan = program.head, program.plan
-        if head is None or head.views or plan.gradient or head.value in plan.first_order or program.capture:
+        head = program.head
+        if head is None or head.views or program.capture:
             return None
         written = [name for step in steps for name in step.written]
         arrived = [(name, message) for name in {head.value, *written} if (message := back.messages.get(name))]
-        for name, message in arrived:
+        for _, message in arrived:
             if message.amount is not None or (message.relevance is None) == (message.density is None):
-                return None
-            if message.relevance is None and name in program.inputs:
                 return None
         lines: list[Line] = []
         rows: dict[str, int] = {}
@@ -115,7 +117,7 @@ class StraightLine:
         book, explained, largest = np.zeros((self._size, batch)), np.zeros(batch), np.zeros((len(self._names), batch))
         seed = weights * value
         reductions.add_per_sample(seed.ravel().reshape(self._seed), explained)
-        arrived = {self._value: seed}
+        arrived = {self._value: weights if self._starts_as_density else seed}
         for line in self._lines:
             if scope is not None:
                 scope.check()
@@ -123,8 +125,9 @@ class StraightLine:
 
         of_inputs, states, absorbed, residual, *of_nodes = book
         relevance, peaks = {}, {}
-        for name, number, rows in self._inputs:
-            relevance[name] = array = np.asarray(arrived[name], order="C")
+        for name, number, rows, times_value in self._inputs:
+            array = times(arrived[name], values[name]) if times_value else arrived[name]
+            relevance[name] = array = np.asarray(array, order="C")
             peaks[name] = peak = largest[number]
             reductions.add_with_largest(array.reshape(rows), of_inputs, peak)
         if len(relevance) < len(self._names):

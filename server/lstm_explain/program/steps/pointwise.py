@@ -112,7 +112,7 @@ class Lookup(BackwardStep):
 
     def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
         vjp, context, source, ((slot, name),) = self.backward_node.op.vjp, self.fixed, self.carrying[0], self.live
-        if context is None or vjp is None:
+        if context is None or vjp is None or back.messages[source].density is not None:
             return None
         rule, known = vjp, context
 

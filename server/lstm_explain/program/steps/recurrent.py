@@ -14,7 +14,7 @@ from lstm_explain.methods import LRP
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import Back, BackwardResult, Run, Tape
-from lstm_explain.program.account import STATES, add_per_sample, row_in
+from lstm_explain.program.account import INPUTS, STATES, add_per_sample, row_in
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.reachability import BackwardNode, values_by_slot
@@ -50,6 +50,7 @@ class FromFixedStates:
 
     def __init__(self, step: RecurrentForward, shape: Shape, states: Mapping[int, Array]) -> None:
         self.lens, self.states = step.cell.of_full_length(shape[0], shape[1], states)
+        self.at_rest = not any(state.any() for of_direction in self.states for state in of_direction)
         self.run: Run = step.cell.ready(shape[0], self.lens, self.states, step.keep)
         self.otherwise, self.shape = step, shape
         self.name, self.source, self.lengths = step.node.name, step.node.inputs[0], step.node.input(4)
@@ -63,7 +64,10 @@ class FromFixedStates:
             lengths = values[self.lengths]
             if lengths.shape != shape[1:2] or (lengths != shape[0]).any():
                 return self.otherwise(done)
-        outputs, done.tapes[self.name] = self.run(_as_kernels_take_it(x))
+        outputs, tapes = self.run(_as_kernels_take_it(x))
+        for tape in tapes:
+            tape.at_rest = self.at_rest
+        done.tapes[self.name] = tapes
         values.update(outputs)
         return None
 
@@ -74,6 +78,7 @@ class FromFixedStates:
             return self
         run = cell.directions[0].ready(self.shape[0], self.lens, self.otherwise.keep)
         node, source, named, states, otherwise = self.name, self.source, cell.named, self.states[0], self.otherwise
+        at_rest = self.at_rest
 
         def line(done: ForwardPass) -> None:
             values, stop = done.values, stop_flag()
@@ -83,7 +88,7 @@ class FromFixedStates:
                 return otherwise(done)
             if stop is not NEVER:
                 raise_if_stopped()
-            done.tapes[node] = [tape]
+            tape.at_rest, done.tapes[node] = at_rest, [tape]
             for slot, name in named:
                 values[name] = last[slot - 1][None] if slot else tape.hidden[:, None]
             return None
@@ -189,11 +194,12 @@ class _OfShape(RecurrentBackward):
     def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
         tapes: list[Tape] = back.done.tapes[self.name]
         arrived = self._arrived(back)
-        if self.lrp is None or arrived is None or len(tapes[0].lens.steps) != back.batch:
+        if arrived is None or len(tapes[0].lens.steps) != back.batch:
             return None
         node, cell, lrp, fast, whole, outputs = self.name, self.cell, self.lrp, self.back, self.whole, self.outputs
-        nothing, live, layout, row = self.nothing, self.live, arrived[1], row_in(rows, self.name)
-        constant = [slot for slot in cell.state_slots if slot not in self.names]
+        nothing, live, layout = self.nothing, self.live, arrived[1]
+        row = INPUTS if lrp is None else row_in(rows, self.name)  # gradients add nothing
+        constant = [] if lrp is None else [slot for slot in cell.state_slots if slot not in self.names]
 
         def line(_: object, tapes: Mapping[str, list[Tape]], arrived: dict[str, Array], book: Array) -> None:
             own, arriving = tapes[node], [*nothing]
@@ -207,13 +213,17 @@ class _OfShape(RecurrentBackward):
             for slot in constant:
                 if slot in inputs:
                     add_per_sample(inputs[slot], layout, book[STATES])
-            book[row] += flow.absorbed
+            if lrp is not None:
+                book[row] += flow.absorbed
 
-        alone = len(tapes) == 1 and len(live) == 1 and not (cell.batch_first or cell.given or lrp.bias_factor)
-        return self._line_of_one(tapes[0], row, line) if alone and whole else line
+        spreads = lrp is not None and lrp.bias_factor > 0
+        alone = whole and len(tapes) == len(live) == 1 and live[0][0] == 0 and not (cell.batch_first or spreads)
+        return self._line_of_one(tapes[0], row, line) if alone else line
 
     def _line_of_one(self, tape: Tape, row: int, otherwise: Line) -> Line:
-        """Returns the same for a node with one direction, of which only x receives relevance."""
+        """Returns the same for a node with one direction whose states start from zeros, so that only x receives
+        relevance.
+        """
         node, dtype, outputs, ((_, source),) = self.name, tape.dtype, dict(self.outputs), self.live
         run = self.cell.directions[0].ready_back(len(tape.x), tape.lens, dtype, self.lrp)
         y, ends = outputs.get(0), [outputs.get(1 + number) for number in range(len(self.cell.state_slots))]
@@ -223,7 +233,7 @@ class _OfShape(RecurrentBackward):
             values: Mapping[str, Array], tapes: Mapping[str, list[Tape]], arrived: dict[str, Array], book: Array
         ) -> None:
             (tape,), stop = tapes[node], stop_flag()
-            if not (tape.complete and tape.lens.whole):
+            if not (tape.at_rest and tape.complete and tape.lens.whole):
                 return otherwise(values, tapes, arrived, book)
             # in arrays that a kernel may write to
             r_y = nothing if y is None else _as_kernels_take_it(np.asarray(arrived[y][:, 0], dtype))

@@ -116,6 +116,19 @@ class ChainRule(BackwardStep):
                 array = vjp(context, slot, relevance)
                 back.send(name, self.layout(back, slot, message, array.shape), array)
 
+    def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
+        context, vjp, source, takers = self.fixed, self.backward_node.op.vjp, self.carrying[0], self.live
+        if context is None or vjp is None or len(self.carrying) > 1:
+            return None
+        known, rule = context, vjp
+
+        def line(_: Values, __: Values, arrived: dict[str, Array], ___: Array) -> None:
+            came = arrived[source]
+            for slot, name in takers:
+                arrived[name] = rule(known, slot, came)
+
+        return line
+
     def specialised(self, back: BackwardPass) -> BackwardStep:
         step = self.with_fixed_context(back)
         if step is None:
