@@ -194,10 +194,14 @@ def explanation_of(
 
 
 def outputs_of(values: Mapping[str, npt.NDArray[Any]], specs: Mapping[str, TensorSpec]) -> dict[str, npt.NDArray[Any]]:
-    """Returns the outputs in their declared types. values: of a forward pass."""
+    """Returns the outputs in their declared types, as arrays of their own: a view would change with the input that it
+    views, or keep a whole sequence in memory. values: of a forward pass.
+    """
     outputs = {}
     for name, spec in specs.items():
         array, dtype = values[name], spec.dtype
+        if isinstance(array.base, np.ndarray):
+            array = array.copy()
         outputs[name] = array if array.dtype is dtype else in_dtype(from_bits(array, dtype), dtype)
     return outputs
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 
 import lstm_explain as lx
@@ -142,6 +143,18 @@ def test_callers_can_modify_their_answers() -> None:
     for name, array in kept.items():
         np.testing.assert_array_equal(answers[-1].relevance[name], array)
         np.testing.assert_array_equal(fresh.relevance[name], array)
+
+
+def test_outputs_are_no_views_of_the_inputs_or_of_states() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> views (float[T, B, 2] x) => (float[B, T, 2] y, float[B, 2] last)
+        <int64 i = {-1}> { y = Transpose<perm = [1, 0, 2]>(x) last = Gather(x, i) }"""
+    model, x = lx.load(onnx.parser.parse_model(text)), np.ones((5, 1, 2), np.float32)
+    for _ in range(4):
+        answer = model.explain({"x": x}, lx.GradientTimesInput(), lx.Target("last", 1))
+        for output in answer.outputs.values():
+            output[:] = 7
+    assert (x == 1).all()
+    assert all(output.base is None for output in answer.outputs.values())
 
 
 @pytest.mark.parametrize("index", [1, -1, (1,), [1], np.int64(1), np.array([1]), np.array([[1]]), None], ids=repr)
