@@ -200,7 +200,7 @@ def outputs_of(values: Mapping[str, npt.NDArray[Any]], specs: Mapping[str, Tenso
     outputs = {}
     for name, spec in specs.items():
         array, dtype = values[name], spec.dtype
-        if isinstance(array.base, np.ndarray):
+        if array.base is not None and isinstance(array.base, np.ndarray):
             array = array.copy()
         outputs[name] = array if array.dtype is dtype else in_dtype(from_bits(array, dtype), dtype)
     return outputs
