@@ -247,7 +247,9 @@ class Recurrent(ABC):
             if not one and side_by_side(lens):
                 parts = in_threads(of_direction, [(d, tapes[d], arriving, lost[d], stop) for d in range(2)])
             else:
-                parts = [of_direction(d, tape, arriving, lost[d], stop) for d, tape in enumerate(tapes)]
+                parts = [of_direction(0, tapes[0], arriving, lost[0], stop)]
+                if not one:
+                    parts.append(of_direction(1, tapes[1], arriving, lost[1], stop))
             if stop is not NEVER:
                 raise_if_stopped()
             inputs = {0: parts[0][0] if one else parts[0][0] + parts[1][0]}
