@@ -160,6 +160,30 @@ def test_what_only_shapes_determine_is_computed_once_for_each_shape() -> None:
     assert len(runs) == 2
 
 
+def kept_for_shapes(code: str, constants: str) -> list[Segment]:
+    """The segments of y = MatMul(x, w) + z, of which z is made from the shape of x."""
+    text = f"""<ir_version: 8, opset_import: ["": 17]> small (float[N, 1] x) => (float[N, M] y)
+        <int64[1] a = {{0}}, int64[1] b = {{1}}, float[1, 1] w = {{1}}, {constants}>
+        {{ t = Shape(x) n = Slice(t, a, b) {code} u = MatMul(x, w) y = Add(u, z) }}"""
+    plan = compile_plan(lx.load(onnx.parser.parse_model(text))._engine.graph, ["y"], Purpose(gradient=True))
+    return [step for step in plan.steps if isinstance(step, Segment)]
+
+
+def test_large_arrays_are_not_kept_for_their_shapes() -> None:
+    """As a mask [T, T] of a long sequence. Up to 512 shapes would fill the memory."""
+    (segment,) = kept_for_shapes("s = Concat<axis = 0>(n, n) z = ConstantOfShape(s)", "int64 unused = {0}")
+    assert segment.small is not None
+    assert segment.small.bound({"x": np.ones((100, 1), np.float32)}) is not None
+    assert segment.small.bound({"x": np.ones((200, 1), np.float32)}) is None
+
+
+def test_what_is_random_is_not_kept() -> None:
+    """Dropout in training mode drops elements of an array that the shape of the input determines otherwise."""
+    code = "s = Concat<axis = 0>(n, b) o = ConstantOfShape(s) z = Dropout(o, ratio, training)"
+    (segment,) = kept_for_shapes(code, "float ratio = {0.5}, bool training = {1}")
+    assert segment.small is None
+
+
 def test_a_token_outside_the_table_is_refused() -> None:
     with pytest.raises(lx.InputError, match="cannot run on these inputs"):
         loaded("lookup").explain({"x": TOKENS + 3}, lx.GradientTimesInput(), lx.Target(index=(0, 0)))

@@ -178,3 +178,50 @@ def test_operands_that_decide_a_shape_are_read_anew() -> None:
     for other in others:
         for name, relevance in first.relevance.items():
             np.testing.assert_array_equal(other.relevance[name], relevance)
+
+
+@pytest.mark.parametrize(
+    "node",
+    ["y = Identity(x)", "y = Reshape(x, flat)", "t = Transpose(x) y = Slice(t, none, many)", "y = Identity(own)", ""],
+)
+def test_callers_can_modify_outputs_that_the_model_is_given(node: str) -> None:
+    """Outputs that are inputs, views of them, or constants."""
+    outputs = f"(float[N, 2] logits, float {'y' if node else 'x'})"
+    text = f"""<ir_version: 8, opset_import: ["": 17]> given (float[N, 3] x) => {outputs}
+        <float[3, 2] w = {{1, 2, 3, 4, 5, 6}}, int64[1] flat = {{-1}}, float[2] own = {{1, 2}}, int64[1] none = {{0}},
+         int64[1] many = {{9}}> {{ logits = MatMul(x, w) {node} }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[1].type.tensor_type.ClearField("shape")
+    model, x = lx.load(proto), np.array([[1, -2, 3]], np.float32)
+    for method in (lx.LRP(), lx.Gradient()):
+        expected = model.explain({"x": x.copy()}, method, 0).outputs
+        expected = {name: array.copy() for name, array in expected.items()}
+        for _ in range(4):
+            given = x.copy()
+            answer = model.explain({"x": given}, method, 0)
+            for name, array in answer.outputs.items():
+                np.testing.assert_array_equal(array, expected[name])
+                array[...] = 7
+            np.testing.assert_array_equal(given, x)
+
+
+def test_initial_states_that_follow_from_values_are_not_those_of_another_request() -> None:
+    """The third state is the size of an array that is as long as the first layer has positive outputs."""
+    text = """<ir_version: 8, opset_import: ["": 17]> counting (float[T, 1, 1] x) => (float[1, 1] logits)
+        <float[1, 1, 1] w = {0.5}, float[1, 1, 1] r = {0.3}, int64[1] at = {1}, int64[1] flat = {-1},
+         int64[1] zero = {0}, int64[3] ones = {1, 1, 1}, float small = {0.01}>
+        {
+            first, last = RNN<hidden_size = 1>(x, w, r)  y = Squeeze(first, at)
+            positive = Relu(y)  found = NonZero(positive)  places = Reshape(found, flat)
+            second, last2 = RNN<hidden_size = 1>(y, w, r)  z = Squeeze(second, at)
+            size = Shape(z)  both = Concat<axis = 0>(places, size)  count = Shape(both)  number = Cast<to = 1>(count)
+            scaled = Mul(number, small)  state = Reshape(scaled, ones)
+            third, last3 = RNN<hidden_size = 1>(z, w, r, , , state)  logits = Squeeze(last3, zero)
+        }"""
+    model = lx.load(onnx.parser.parse_model(text))
+    requests = [{"x": sign * np.ones((4, 1, 1), np.float32)} for sign in (1, -1)]
+    for _ in range(4):
+        for inputs in requests:
+            received = model.explain(inputs).outputs["logits"]
+            np.testing.assert_allclose(received, model.predict(inputs)["logits"], rtol=1e-5)
+    assert model.engine.known.count()

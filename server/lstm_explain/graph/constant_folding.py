@@ -61,7 +61,7 @@ def _fold_nodes(graph: Graph) -> None:
 
 def _is_foldable(graph: Graph, node: Node, known: set[str]) -> bool:
     if (
-        node.op in RANDOM
+        is_random(graph, node)
         or node.op in SEQUENCES
         or node.op in FRAMES
         or node.bodies
@@ -72,6 +72,14 @@ def _is_foldable(graph: Graph, node: Node, known: set[str]) -> bool:
         return True
     sizes = [graph.type_of(o).static_shape for o in node.outputs if o]
     return all(s is not None and math.prod(s) <= MAX_ELEMENTS for s in sizes)
+
+
+def is_random(graph: Graph, node: Node) -> bool:
+    """Returns whether the node may return something else for the same operands. Dropout does in training mode."""
+    if node.op != "Dropout" or not node.input(2):
+        return node.op in RANDOM
+    training = graph.constants.get(node.input(2))
+    return training is None or bool(training.any())
 
 
 def _take_known_branches(graph: Graph) -> bool:

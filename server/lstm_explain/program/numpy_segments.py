@@ -19,15 +19,16 @@ from typing import Any, cast
 import numpy as np
 import onnxruntime as ort
 
-from lstm_explain.graph.constant_folding import RANDOM, SEQUENCES
+from lstm_explain.graph.constant_folding import SEQUENCES, is_random
 from lstm_explain.graph.data_dependent_sizes import SHAPES
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.operators import TABLE
 from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Evaluation, Function, OfAnyShape
-from lstm_explain.operators.operator import shape_value
+from lstm_explain.operators.operator import Trait, shape_value
 
 MOST_NODES = 16
+VIEWS = Trait.VIEW | Trait.SUBSET  # of operators whose output NumPy may return as a view
 MOST_SHAPES = 512  # the number of different shapes for which what depends on them is kept
 Step = tuple[Function, str | tuple[str, ...], str]  # computes the last value from that of the source, or of the sources
 
@@ -54,7 +55,8 @@ def _several(values: Mapping[str, Array], names: Iterable[str]) -> list[Array]:
 @dataclass
 class SmallSegment:
     """A segment as NumPy evaluates it. nodes: each with its function, where that does not depend on shapes, and with
-    the values that it reads. read: those values of them that shapes determine, and such outputs.
+    the values that it reads. read: those values of them that shapes determine, and such outputs. shared: outputs of the
+    model that are views of its inputs, and are copied, because callers may modify outputs.
     """
 
     graph: Graph
@@ -63,6 +65,7 @@ class SmallSegment:
     nodes: Sequence[tuple[Node, Function | None, tuple[str, ...]]]
     by_shape: Sequence[Node]
     read: Sequence[str]
+    shared: frozenset[str]
     _bound: dict[tuple[tuple[int, ...], ...], Bound | None] = field(default_factory=dict)
 
     def bound(self, values: Mapping[str, Array]) -> Bound | None:
@@ -81,12 +84,15 @@ class SmallSegment:
         if self.read:
             feeds = {name: values[name] for name in self._session_inputs}
             known = dict(zip(self.read, run_session(self._session, self.read, feeds), strict=True))
+            if not fits(known, self.read):  # too much to be kept
+                return None
         graph = replace(self.graph, constants=cast(Any, ChainMap(known, self.graph.constants)))
         steps: list[Step] = []
         for node, function, sources in self.nodes:
             made = _evaluation(node).maker(node, graph) if function is None else function
             if made is None:
                 return None
+            made = _copying(made) if node.outputs[0] in self.shared else made
             steps.append((made, sources[0] if len(sources) == 1 else sources, node.outputs[0]))
         return Bound(steps, {name: known[name] for name in self.outputs if name in known})
 
@@ -112,11 +118,12 @@ def small(graph: Graph, nodes: Sequence[Node], inputs: Sequence[str], outputs: S
     evaluated: list[tuple[Node, Function | None, tuple[str, ...]]] = []
     kinds: dict[str, np.dtype[Any] | None] = {}
     read = dict.fromkeys(name for name in outputs if name in by_shape)
+    of_inputs = set(graph.inputs)  # and values that may be views of them
     for node in nodes:
         if by_shape.issuperset(filter(None, node.outputs)):
             continue
         op, output = TABLE.get(node.op), node.outputs[0]
-        evaluation = None if op is None else op.evaluation
+        evaluation, traits = (None, Trait.NONE) if op is None else (op.evaluation, op.traits)
         sources = tuple(name for name in node.inputs if name and name not in graph.constants and name not in by_shape)
         if evaluation is None or len(node.outputs) != 1 or node.bodies or not sources:
             return None
@@ -129,10 +136,17 @@ def small(graph: Graph, nodes: Sequence[Node], inputs: Sequence[str], outputs: S
         if function is None and not later:
             return None
         read.update(dict.fromkeys(later))
+        if traits & VIEWS and sources[0] in of_inputs:
+            of_inputs.add(output)
         evaluated.append((node, function, sources))
     if len(evaluated) > MOST_NODES:
         return None
-    return SmallSegment(graph, inputs, outputs, evaluated, _computing(nodes, read), list(read))
+    shared = frozenset(of_inputs.intersection(graph.outputs).difference(graph.inputs))
+    return SmallSegment(graph, inputs, outputs, evaluated, _computing(nodes, read), list(read), shared)
+
+
+def _copying(view: Function) -> Function:
+    return lambda *operands: view(*operands).copy()
 
 
 def _evaluation(node: Node) -> Evaluation:
@@ -149,7 +163,7 @@ def _determined_by_shapes(graph: Graph, nodes: Sequence[Node]) -> set[str]:
     found: set[str] = set()
     for node in nodes:
         alike = all(name in graph.constants or name in found for name in (*node.inputs, *node.captured) if name)
-        if node.op in SHAPES or (alike and not node.bodies and node.op not in RANDOM and node.op not in SEQUENCES):
+        if node.op in SHAPES or (alike and not node.bodies and node.op not in SEQUENCES and not is_random(graph, node)):
             found.update(filter(None, node.outputs))
     return found
 

@@ -55,7 +55,7 @@ class Prediction:
                 except Exception as error:  # ONNX Runtime's own types are not public
                     raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         constants = self.graph.constants
-        return done.values | {name: constants[name] for name in self.graph.outputs if name in constants}
+        return done.values | {name: constants[name].copy() for name in self.graph.outputs if name in constants}
 
 
 def recurrent_nodes(engine: Engine, head: Head) -> list[BackwardNode]:

@@ -77,6 +77,7 @@ class Program:
     ) -> None:
         self.plan, self.cells, self.method = plan, cells, method
         self.head, self.inputs, self.capture, self.steady = head, inputs, capture, steady
+        self._given_outputs = [] if head is None else [name for name in plan.graph.outputs if name in plan.graph.inputs]
         self.quantity = "output" if head is None else head.quantity  # how the explained value relates to the output
         self.least = np.dtype(np.float64 if method.needs_float64 else np.float32)
         self.lrp = method.rules or LRP()
@@ -124,7 +125,9 @@ class Program:
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         for name in self.plan.constant_outputs:
-            done.values[name] = self.plan.graph.constants[name]
+            done.values[name] = self.plan.graph.constants[name].copy()  # the caller may modify outputs
+        for name in self._given_outputs:
+            done.values[name] = inputs[name].copy()
         if not self.steady:
             _check_amount(done)
         return done

@@ -42,23 +42,31 @@ class RecurrentForward:
         x, lengths = done.values.get(node.inputs[0]), node.input(4)
         if x is None or cell.batch_first or x.dtype != cell.dtype or lengths in self.graph.constants:
             return self
-        return FromFixedStates(self, x.shape, {slot: known[node.inputs[slot]] for slot in cell.given})
+        states = {slot: known[node.inputs[slot]] for slot in cell.given}
+        computed = {name: fixed[name] for slot in cell.given if (name := node.inputs[slot]) in fixed}
+        return FromFixedStates(self, x.shape, states, computed)
 
 
 class FromFixedStates:
-    """`RecurrentForward` for inputs of one shape: it checks them and allocates memory only once."""
+    """`RecurrentForward` for inputs of one shape: it checks them and allocates memory only once.
 
-    def __init__(self, step: RecurrentForward, shape: Shape, states: Mapping[int, Array]) -> None:
+    computed: those of the initial states that are no constants. They are other arrays where the step before met other
+    shapes, which values may decide.
+    """
+
+    def __init__(
+        self, step: RecurrentForward, shape: Shape, states: Mapping[int, Array], computed: Mapping[str, Array]
+    ) -> None:
         self.lens, self.states = step.cell.of_full_length(shape[0], shape[1], states)
         self.at_rest = not any(state.any() for of_direction in self.states for state in of_direction)
         self.run: Run = step.cell.ready(shape[0], self.lens, self.states, step.keep)
-        self.otherwise, self.shape = step, shape
+        self.otherwise, self.shape, self.computed = step, shape, computed
         self.name, self.source, self.lengths = step.node.name, step.node.inputs[0], step.node.input(4)
 
     def __call__(self, done: ForwardPass) -> None:
         values, shape = done.values, self.shape
         x = values[self.source]
-        if x.shape != shape:
+        if x.shape != shape or any(values[name] is not state for name, state in self.computed.items()):
             return self.otherwise(done)
         if self.lengths:
             lengths = values[self.lengths]
