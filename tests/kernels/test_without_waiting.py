@@ -200,6 +200,20 @@ def test_a_call_without_compiled_code_rarely_asks_for_it(monkeypatch: pytest.Mon
     assert 0 < len(asked) <= 4
 
 
+def test_the_mode_counts_when_a_kernel_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when it is imported: the process that tries models never compiles, even as a fork of one that does."""
+    monkeypatch.setattr(compilation, "_folder", lambda _: tmp_path)
+    monkeypatch.setenv("LSTM_EXPLAIN_KERNELS", "wait")
+    kernel = compilation.nobody_waits(nb.njit(_total))
+    monkeypatch.setenv("LSTM_EXPLAIN_KERNELS", "never")
+    with pytest.raises(NotCompiled):
+        kernel(np.ones(3), 2)
+    assert not kernel.overloads
+    monkeypatch.setenv("LSTM_EXPLAIN_KERNELS", "wait")
+    assert kernel(np.ones(3), power=2) == 3
+    assert len(kernel.overloads) == 1
+
+
 def test_other_processes_compile_what_is_called(tmp_path: Path) -> None:
     """Two of them at the same function: neither loses what the other has compiled. Where other processes were busy
     with as many, it is tried again.

@@ -99,14 +99,16 @@ def _compiled(function: Callable[..., Any], signatures: Sequence[Any], options: 
 
 
 def _prepared(kernel: Any, signatures: Sequence[Any], meanwhile: Callable[..., Any] | None) -> Any:
-    if mode() != WAIT and _folder(kernel.py_func) is not None:
+    if _folder(kernel.py_func) is not None:
         # Numba calls this where no compiled code fits the arguments, and calls what it returns.
         kernel._compile_for_args = _WithoutWaiting(kernel, signatures, meanwhile)
     return kernel
 
 
 class _WithoutWaiting:
-    """Finds something that answers a call at once. signatures: the only ones of the kernel; empty: any."""
+    """Finds something that answers a call at once, unless calls wait. signatures: the only ones of the kernel; empty:
+    any.
+    """
 
     def __init__(self, kernel: Any, signatures: Sequence[Any], meanwhile: Callable[..., Any] | None) -> None:
         self._kernel, self._meanwhile = kernel, meanwhile
@@ -115,8 +117,11 @@ class _WithoutWaiting:
         self._looked: dict[Any, float] = {}
         self._all_missing_until = 0.0
 
-    def __call__(self, *arguments: Any) -> Callable[..., Any]:
+    def __call__(self, *arguments: Any, **named: Any) -> Callable[..., Any]:
         """Raises NotCompiled."""
+        if mode() == WAIT:  # asked anew, since a fork may have another mode than the process that imported the kernel
+            compiled: Callable[..., Any] = type(self._kernel)._compile_for_args(self._kernel, *arguments, **named)
+            return compiled
         if self._meanwhile is not None and time.monotonic() < self._all_missing_until:
             return self._without()
         types = self._declared(tuple(self._kernel.typeof_pyval(a) for a in arguments))
