@@ -37,8 +37,10 @@ IN_TRIAL = {
     "crash": "os.kill(os.getpid(), signal.SIGSEGV)",
     "sleep": "time.sleep(1000)",
     "reserve": "numpy.empty(1 << 30, numpy.uint8)",  # and touches none of it
-    # As a file that is mapped: none of the process's own data.
+    # As a file that is mapped: none of the process's own data, and yet memory that nothing else can have.
     "share": "a = numpy.frombuffer(mmap.mmap(-1, 1 << 29), numpy.uint8); a.fill(1); time.sleep(1000)",
+    # Pages of a file, which the system may drop at any time.
+    "mapped": "import llvmlite.binding.ffi as f; a = numpy.memmap(f.lib._name, mode='r'); a.max(); time.sleep(0.5)",
 }
 TRIAL_SITECUSTOMIZE = f"""
 import os, sys

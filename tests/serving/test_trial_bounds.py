@@ -22,7 +22,6 @@ from lstm_explain.serving.trials.trial_runner import TrialRunner
 from tests import hostile
 from tests.serving.crashing import TRIAL_SITECUSTOMIZE
 from tests.serving.models import lstm, write_version
-from tests.serving.running import serving, tries_models
 
 SECONDS = 60  # until a bound has to be felt, on a machine with much else to do
 MEMORY, NEVER = 256 << 20, 10_000.0
@@ -203,20 +202,3 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
-
-
-@pytest.mark.parametrize(("threads", "forked"), [("1", True), ("2", False)])
-def test_the_first_trial_process_is_a_fork_of_a_worker_with_one_thread(
-    tmp_path: Path, threads: str, forked: bool
-) -> None:
-    """It keeps none of the worker's files open: otherwise, the parent would not notice when the worker ends."""
-    write_version(tmp_path, "good", lstm())
-    with serving(tmp_path, "--threads", threads) as server:
-        (process,) = filter(tries_models, server.family())
-        (worker,) = server.workers()
-        commands = [Path(f"/proc/{number}/cmdline").read_bytes() for number in (process, worker)]
-        assert (commands[0] == commands[1]) == forked
-        assert os.getsid(process) == process
-        files = [os.readlink(file) for file in sorted(Path(f"/proc/{process}/fd").iterdir())]
-        assert [file.partition("[")[0] for file in files] == ["pipe:", "pipe:", "/dev/null", "anon_inode:"]
-        assert {os.readlink(f"/proc/{worker}/fd/{standard}") for standard in (0, 1, 2)}.isdisjoint(files[:2])

@@ -18,6 +18,17 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
+def bytes_without_files(pid: int) -> int:
+    """Returns the bytes of resident memory without the pages of files, which the system can drop and read again."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    fields = dict(line.split(":", 1) for line in lines)
+    kib = {name: int(fields.get(name, "0 kB").split()[0]) for name in ("VmRSS", "RssFile")}  # a zombie has neither
+    return (kib["VmRSS"] - kib["RssFile"]) * 1024
+
+
 def open_files(pid: int) -> int:
     """Returns the number of open file descriptors."""
     try:

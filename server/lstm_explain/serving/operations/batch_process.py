@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from lstm_explain.serving.orphan import die_with_parent
+from lstm_explain.serving.prctl import die_with_parent
 from lstm_explain.serving.scheduling.background import LOW_PRIORITY
 
 

@@ -17,7 +17,7 @@ from lstm_explain.repository.model_folder import Tag
 from lstm_explain.serving.audit.destination import STDERR, STDOUT
 from lstm_explain.serving.models.quarantine import Quarantine
 from lstm_explain.serving.observability import logs, shared_values, tracing
-from lstm_explain.serving.orphan import die_with_parent
+from lstm_explain.serving.prctl import die_with_parent
 from lstm_explain.serving.processes.channel import Channel, Message
 from lstm_explain.serving.processes.stop_signal import POLL_SECONDS, StopSignal
 from lstm_explain.serving.server import Server

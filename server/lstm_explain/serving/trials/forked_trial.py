@@ -7,18 +7,17 @@ not the model's fault, so compilation does not count against the trial's limits 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
 import resource
-import signal
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from lstm_explain.serving.prctl import die_with_parent
 from lstm_explain.serving.trials.trial_limits import MIB, TrialResult, ended_result, over_memory
 
 # Lines that a fork writes to its parent before the result: compilation begins; it ended after this much processor time.
@@ -26,7 +25,6 @@ COMPILES, COMPILED = b"compiles", b"compiled "
 MAX_COMPILE_SECONDS = 600  # without a pause
 MAX_CPU_SECONDS = 100_000  # the hard limit
 MAX_FILE_BYTES = 64 * MIB  # a fork writes compiled kernels to the cache, and nothing else
-PR_SET_PDEATHSIG = 1
 FIRST_TO_KILL = "1000"  # oom_score_adj
 SAMPLE_TEXTS = (
     "the film is not bad",
@@ -68,7 +66,7 @@ def run_trial(task: TrialTask, pipe: int, parent: int) -> NoReturn:
 
 def _die_with(parent: int) -> None:
     """Asks the kernel to kill this process when its parent ends, and ends it if the parent has already ended."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:
         os._exit(0)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process in which models are tried before a server loads them.
 
-It has the engine imported, by itself or as a fork of a worker, and forks for every model. The fork loads the model as a
-server would, explains and predicts made-up inputs, encodes a few texts, and reports the result (forked_trial.py). A
+It imports the engine, or begins as a fork of a worker that has, and forks for every model. The fork loads the model as
+a server would, explains and predicts made-up inputs, encodes a few texts, and reports the result (forked_trial.py). A
 model that crashes, never ends, or asks for too much only ends its own fork. The process itself never reads a model and
 starts neither an ONNX Runtime session nor a second thread, which a fork would not survive.
 
@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any, NoReturn
 
-from lstm_explain.serving.orphan import name_process
-from lstm_explain.serving.procfs import processor_seconds, resident_bytes
+from lstm_explain.serving.prctl import name_process
+from lstm_explain.serving.procfs import bytes_without_files, processor_seconds
 from lstm_explain.serving.trials.forked_trial import (
     COMPILED,
     COMPILES,
@@ -41,7 +41,7 @@ POLL_SECONDS = 0.1
 MAX_SLOW_TRIALS = 2  # slow trials at a time, in addition to those that are not slow
 SLOW_WALL_FACTOR = 5  # multiple of its `slow` seconds after which a trial is slow, since processors are shared
 SLOW_NICENESS = 15
-MEMORY_TOLERANCE = 64 * MIB  # bytes of resident memory above the limit; the kernel enforces the limit itself
+MEMORY_TOLERANCE = 64 * MIB  # bytes above the limit; the kernel enforces the limit itself, except for shared memory
 PRELOADED = ("lstm_explain.repository.served_model", "numba.core.event", "numpy.ma", "tokenizers")  # every fork uses
 
 
@@ -49,7 +49,7 @@ PRELOADED = ("lstm_explain.repository.served_model", "numba.core.event", "numpy.
 class RunningTrial:
     """One fork at work.
 
-    shared: bytes of resident memory that it shares with this process. buffer: the last line that it wrote, still
+    shared: bytes of memory that it shares with this process, without files. buffer: the last line that it wrote, still
     incomplete. report: its result, as JSON. ended_for: why this process ended it. compiling: since when it compiles
     kernels. compile_seconds, compile_cpu: elapsed and processor seconds that compilation has taken.
     """
@@ -161,7 +161,7 @@ class TrialProcess:
             run_trial(task, writing, parent)
         os.close(writing)
         self._selector.register(reading, selectors.EVENT_READ)
-        self._trials[reading] = RunningTrial(number, task, pid, reading, resident_bytes(os.getpid()))
+        self._trials[reading] = RunningTrial(number, task, pid, reading, bytes_without_files(os.getpid()))
 
     def _read_report(self, trial: RunningTrial) -> None:
         data = os.read(trial.pipe, 1 << 16)
@@ -181,7 +181,7 @@ class TrialProcess:
         for trial in list(self._trials.values()):
             task, seconds = trial.task, now - trial.start - trial.compile_seconds
             cpu = processor_seconds(trial.pid) - trial.compile_cpu
-            if resident_bytes(trial.pid) - trial.shared > task.memory + MEMORY_TOLERANCE:
+            if bytes_without_files(trial.pid) - trial.shared > task.memory + MEMORY_TOLERANCE:
                 self._end(trial, over_memory(task.memory))
             elif trial.exempt:
                 continue

@@ -56,8 +56,10 @@ class ForkedProcess:
 
 
 def start_early(models: Path, results: Path | None) -> None:
-    """Starts the trial process before this process needs it: as a fork once the engine is imported, which takes no
-    second import, or, where this process computes with several threads, which a fork would lack, at once.
+    """Starts the trial process before this process needs it. Call this before any other thread starts.
+
+    Imports the engine and forks, so that the trial process need not import it again. Starts a new process instead, at
+    once, where this process computes with several threads, which a fork would lack.
 
     Does nothing where there is no model to try, or where another process of the server has tried them already.
     """
@@ -187,7 +189,7 @@ class TrialRunner:
 
 
 def _fork_process() -> ForkedProcess | None:
-    """Imports the engine and forks; None where that is not possible, as this process has other threads already."""
+    """Imports the engine and forks; returns None where a fork would be unsafe, as this process has other threads."""
     from lstm_explain.serving.trials import trial_process
 
     trial_process.preload()
@@ -207,7 +209,7 @@ def _fork_process() -> ForkedProcess | None:
 
 
 def _become_trial_process(stdin: int, stdout: int) -> NoReturn:
-    """Leaves nothing open or set that a process of its own would not have."""
+    """Tries models in this fork, which keeps nothing open that a process of its own would not have."""
     from lstm_explain.serving.trials import trial_process
 
     try:

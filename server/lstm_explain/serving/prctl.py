@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps processes from outliving the one that started them, and names them."""
+"""Ends processes with the one that started them, and names them, by the system call prctl of Linux."""
 
 from __future__ import annotations
 
