@@ -53,6 +53,17 @@ def test_an_empty_recurrent_node_does_not_end_the_process(op: str, axis: int) ->
         assert np.isfinite(model.explain(some, method, target).relevance["x"]).all()
 
 
+@pytest.mark.parametrize("op", ["LSTM", "RNN"])  # ONNX Runtime refuses a GRU without a step
+def test_states_without_a_step_are_those_of_onnx_runtime(op: str) -> None:
+    model, x = lx.load(first_steps(op, 0)), RNG.standard_normal((4, 3, 3)).astype(np.float32)
+    inputs, target = {"x": x, "count": np.array([0])}, lx.Target(index=0, batch_axis=None)
+    for method in (lx.LRP(), lx.LRP("half"), lx.Gradient()):
+        for _ in range(3):
+            answer = model.explain(inputs, method, target)
+            np.testing.assert_array_equal(answer.outputs["y"], model.predict(inputs)["y"])
+            assert not answer.relevance["x"].any()
+
+
 LOOP = """<ir_version: 8, opset_import: ["": 17]>
 looped (float[2] x, {kind}[n] count) => (float[2] y) <bool yes = {{1}}, int64 two = {{2}}> {{
     y = Loop <body = step (int64 i, bool c, float[2] s) => (bool d, float[2] t) {{ d = Identity (c)

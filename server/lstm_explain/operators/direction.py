@@ -113,6 +113,8 @@ class Direction(ABC):
         states [B, H] after the last step of each sequence in the direction of the recurrence; zero for a sequence of
         length 0.
         """
+        if not lens.steps.any():
+            return lambda hidden, *further: [np.zeros(hidden.shape[1:], hidden.dtype), *map(np.zeros_like, further)]
         if lens.whole:
             at = 0 if self.reverse else -1
             return lambda hidden, *further: [hidden[at], *further]
