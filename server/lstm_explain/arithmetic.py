@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arithmetic of explanations: subnormal numbers are zero, and NumPy does not warn of numbers that are not finite,
-because the answer is searched for these (`program/precision.py`, `explanation.py`).
+because the answer is checked for them (`program/precision.py`, `explanation.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lstm_explain.kernels.flush_to_zero import begin, restore
 def _silence() -> tuple[Callable[[], Any], Callable[[Any], None]]:
     """Returns the functions that begin and end what `np.errstate(all="ignore")` does.
 
-    NumPy keeps its reaction to floating-point errors in a context variable. To set that to a value made in advance
-    takes a tenth of the time of `np.errstate`, which is that of a dense layer.
+    NumPy keeps its reaction to floating-point errors in a context variable. Setting the variable to a value made in
+    advance takes a tenth of the time of `np.errstate`, which takes as long as a small dense layer.
     """
     with np.errstate(all="ignore"):
         found = [(variable, value) for variable, value in copy_context().items() if "numpy" in variable.name]
@@ -39,7 +39,7 @@ _begin_silence, _end_silence = _silence()
 
 
 class quiet_arithmetic:  # noqa: N801 - a context manager; contextlib's costs several times as much per request
-    """Both within this context; afterwards the calling thread is as it was before.
+    """Subnormal numbers are zero and NumPy does not warn, in the calling thread and within this context.
 
     Use each object once.
     """

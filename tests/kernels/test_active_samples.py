@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.kernels.flush_to_zero import flush_to_zero
+from lstm_explain.arithmetic import quiet_arithmetic
 from lstm_explain.operators.tape import Tape
 from lstm_explain.program.engine import saved_tensors_for
 from tests.builders import recurrent_model
@@ -34,7 +34,7 @@ STEPS = {"LSTM": 500, "GRU": 500, "RNN": 1400}
 
 @pytest.fixture(autouse=True)
 def _flushes() -> Iterator[None]:
-    with flush_to_zero():
+    with quiet_arithmetic():
         yield
 
 

@@ -18,9 +18,10 @@ from onnx import TensorProto, helper
 
 import lstm_explain as lx
 from bench.models import Shape, inputs_of, model_of
+from lstm_explain.arithmetic import quiet_arithmetic
 from lstm_explain.cancellation import Cancelled, CancelScope, cancel_scope
 from lstm_explain.kernels import flush_to_zero as module
-from lstm_explain.kernels.flush_to_zero import begin, flush_to_zero, restore, state_of_thread
+from lstm_explain.kernels.flush_to_zero import begin, restore, state_of_thread
 from lstm_explain.program.engine import Question
 from lstm_explain.threads import in_threads, threads
 
@@ -78,14 +79,14 @@ def model() -> lx.Model:
 
 def test_the_mode_holds_within_the_context_only() -> None:
     before = control_word()
-    with flush_to_zero():
+    with quiet_arithmetic():
         assert flushes()
         assert control_word() != before
-        with flush_to_zero():
+        with quiet_arithmetic():
             assert flushes()
         assert flushes()
     assert not flushes()
-    with pytest.raises(ZeroDivisionError), flush_to_zero():
+    with pytest.raises(ZeroDivisionError), quiet_arithmetic():
         1 // 0  # noqa: B018
     assert control_word() == before
 
@@ -138,7 +139,7 @@ def test_every_thread_of_an_explanation_is_in_the_callers_mode(monkeypatch: pyte
     monkeypatch.setenv("LSTM_EXPLAIN_THREADS", "3")
     threads.cache_clear()
     try:
-        with flush_to_zero():
+        with quiet_arithmetic():
             assert in_threads(flushes, [()] * 3) == [True] * 3
         assert in_threads(flushes, [()] * 3) == [False] * 3
     finally:
@@ -237,5 +238,5 @@ def test_the_instructions_of_each_processor(triple: str) -> None:
 def test_the_state_is_read_as_the_c_library_reads_it() -> None:
     before, bits = control_word(), module.flush_bits(binding.get_default_triple())
     assert state_of_thread() & ~0x3F == before
-    with flush_to_zero():
+    with quiet_arithmetic():
         assert state_of_thread() & ~0x3F == control_word() == before | bits

@@ -105,21 +105,6 @@ def begin():
     return _flush()
 
 
-class flush_to_zero:  # noqa: N801 - a context manager; contextlib's costs several times as much per request
-    """The calling thread is in flush-to-zero mode within this context, and in its previous state afterwards.
-
-    Use each object once.
-    """
-
-    __slots__ = ("_before",)
-
-    def __enter__(self) -> None:
-        self._before = begin()
-
-    def __exit__(self, *_: object) -> None:
-        restore(self._before)
-
-
 # NumPy measures these limits when it is first asked for them, with warnings in flush-to-zero mode.
 for _dtype in (np.float16, np.float32, np.float64):
     np.finfo(_dtype)
