@@ -41,7 +41,7 @@ class Feed:
 
     specs, axes: of the model's inputs. texts: inputs that may come as text. columns: by input, the column. lengths:
     inputs of lengths that no column provides: by name, the input whose time steps they count. with_words: whether
-        rows hold the words of texts.
+    rows hold the words of texts.
     """
 
     specs: Mapping[str, TensorSpec]

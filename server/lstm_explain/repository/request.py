@@ -27,8 +27,8 @@ class ModelRequest:
     inputs: text as object arrays of str, until it becomes tokens. method: None for a prediction. tokens: by text input,
     the tokens in the shape of the input's relevance, as an object array of str. receipt: whether the answer comes with
     a signed receipt. condition: what a sample's prediction must meet to be explained.
-    through: by inner value, the units that relevance passes through. groups: as asked for. words: the
-    words of text inputs, where the groups are words. grouping: the groups that were found in the inputs.
+    through: by inner value, the units that relevance passes through. groups: as asked for. words: the words of text
+    inputs, where the groups are words. grouping: the groups that were found in the inputs.
     """
 
     inputs: Mapping[str, Array]
