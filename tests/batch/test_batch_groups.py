@@ -192,7 +192,7 @@ def test_other_groups_or_units_are_another_job(tmp_path: Path, capsys: pytest.Ca
     assert in_this_process(*arguments, *asked[:3], "lstm.cell=1") == 2
     assert "another job (through was lstm.cell=1,2, is lstm.cell=1)" in capsys.readouterr().err
     assert in_this_process(*arguments, *asked[2:]) == 2
-    assert "another job (groups was window=3; features.water=prcp,vp, is None)" in capsys.readouterr().err
+    assert "another job (groups was window=3; features.water=prcp,vp, is none)" in capsys.readouterr().err
 
 
 def test_a_job_that_asks_for_less_is_another_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

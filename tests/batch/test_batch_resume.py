@@ -70,9 +70,9 @@ def test_a_finished_job_is_unchanged(tmp_path: Path) -> None:
     [
         ({"--model": "models/sentiment", "--column": "tokens=id"}, "model model.onnx was"),
         ({"--method": "gradient"}, "method name was lrp, is gradient"),
-        ({"--param": "epsilon=0.5"}, "method epsilon was None, is 0.5"),
-        ({"--target": "0"}, "target index was None, is 0"),
-        ({"--key": "id"}, "key was None, is id"),
+        ({"--param": "epsilon=0.5"}, "method epsilon was none, is 0.5"),
+        ({"--target": "0"}, "target index was none, is 0"),
+        ({"--key": "id"}, "key was none, is id"),
     ],
     ids=str,
 )
@@ -135,3 +135,11 @@ def test_an_interrupted_shard_leaves_no_file(tmp_path: Path) -> None:
     assert in_this_process(*arguments) == 2
     assert sorted(parts(tmp_path / "out")) == [f"part-{i:06d}.parquet" for i in range(3)]
     assert not list((tmp_path / "out").rglob(".unfinished*"))
+
+
+def test_more_targets_are_another_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in.parquet", weather(5))
+    arguments = ("--model", MODEL, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out")
+    assert in_this_process(*arguments, "--targets", "0") == 0
+    assert in_this_process(*arguments, "--targets", "0; 0") == 2
+    assert "another job (targets: 1 before, 2 now)" in capsys.readouterr().err

@@ -220,5 +220,9 @@ def _difference(key: str, then: Any, now: Any) -> str:
         )
     if isinstance(then, list) and isinstance(now, list):
         pairs = [(a, b) for a, b in zip(then, now, strict=False) if a != b]
-        return _difference(f"{key}:", *pairs[0]) if pairs else f"{key}: {len(then)} files before, {len(now)} now"
-    return f"{key} was {then}, is {now}"
+        return _difference(f"{key}:", *pairs[0]) if pairs else f"{key}: {len(then)} before, {len(now)} now"
+    return f"{key} was {_shown(then)}, is {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)

@@ -262,7 +262,7 @@ def attribution_of(
 
     return Attribution(
         full, rounded(scores.explained), {}, ledger, peaks, scale, scores.selection, scores.values, scores.quantity,
-        {}, {}, errors,
+        tapes={}, layouts={}, standard_error=errors,
     )  # fmt: skip
 
 
