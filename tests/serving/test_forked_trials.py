@@ -74,6 +74,21 @@ def test_a_fork_inherits_what_a_process_that_starts_by_itself_does(tmp_path: Pat
     assert states[0]["files"] == ["pipe:", "pipe:", "/dev/null", "anon_inode:"]
 
 
+def test_a_worker_that_has_another_thread_does_not_fork(tmp_path: Path) -> None:
+    """The thread may hold a lock, which nobody would release in the fork."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, threading\n"
+        "if 'LSTM_EXPLAIN_WORKER' in os.environ:\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    write_version(tmp_path, "good", lstm())
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with serving(tmp_path, PYTHONPATH=paths) as server:
+        command = Path(f"/proc/{trial_process(server)}/cmdline").read_bytes()
+        assert b"lstm_explain.serving.trials.trial_process" in command
+        explained(server)
+
+
 def test_a_crash_harms_nobody_and_a_killed_trial_process_is_replaced(tmp_path: Path) -> None:
     write_version(tmp_path, "crash", lstm())
     with trying(tmp_path) as server:
