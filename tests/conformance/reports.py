@@ -29,7 +29,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Door:
-    """How to reach the server: flags of a runner. Unsteady: through a proxy that turns away every first attempt."""
+    """How to reach the server: flags of a runner."""
 
     flags: tuple[str, ...]
 

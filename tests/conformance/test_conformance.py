@@ -30,7 +30,7 @@ from tests.serving.certificates import Authority, Files
 from tests.serving.running import free_address, serving
 from tests.serving.signing import write_key
 
-TRANSPORTS = ("plain", "tls", "unsteady")
+TRANSPORTS = ("plain", "tls", "unsteady")  # the last one: through a proxy that turns away every first attempt
 OVER = {"plain": "plain", "tls": "tls", "unsteady": "plain"}  # what a case calls it
 AT_ONCE = 2  # clients that try again: each waits for about 20 seconds, all of them for longer than the builds take
 CASES = {path.stem: json.loads(path.read_text()) for path in (HERE / "cases").glob("*.json")}

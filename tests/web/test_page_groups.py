@@ -166,7 +166,7 @@ def test_groups_of_the_model_are_offered_by_name(driver: webdriver.Chrome, tmp_p
         page.open()
         page.choose("grouped", "x")
         page.paste("x", csv(x[0], ("rain", "wind", "sun", "snow")))
-        assert [o.text for o in page.all("#group-features option")] == ["none", "of the model: wet, air", "these"]
+        assert [o.text for o in page.all("#group-features option")] == ["none", "of the model: wet, air", "your own"]
         fill(page, group_features="model")  # which is open already
         page.explain()
         with client.Client(server.address) as calls:
@@ -178,7 +178,7 @@ def test_groups_of_the_model_are_offered_by_name(driver: webdriver.Chrome, tmp_p
         np.testing.assert_allclose(own.relevance[0], e.relevance["x"][0][:, [0, 3]].sum(), rtol=1e-5)
         assert rows_of(page, "table.groups") == bars(e.groups["x"], float(e.explained[0]))
         page.choose("plain", "x")
-        assert [o.text for o in page.all("#group-features option")] == ["none", "these"]
+        assert [o.text for o in page.all("#group-features option")] == ["none", "your own"]
         assert page.complaints() == []
 
 

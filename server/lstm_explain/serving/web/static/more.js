@@ -30,7 +30,7 @@ export class More {
     this.count = el("input", { id: "group-count", type: "number", min: 1, step: 1, required: true, inputmode: "numeric" });
     const declared = (detail.featureGroups ?? []).map(({ name }) => name);
     const ofModel = declared.length ? [["model", `of the model: ${declared.join(", ")}`]] : [];
-    this.features = choice("group-features", [...ofModel, ["own", "these"]]);
+    this.features = choice("group-features", [...ofModel, ["own", "your own"]]);
     this.own = el("input", { id: "group-names", placeholder: example(detail), spellcheck: "false" });
     this.condition = el("input", { id: "condition", placeholder: "probability > 0.8", spellcheck: "false" });
     this.through = el("input", { id: "through", placeholder: "lstm.cell=72,86", spellcheck: "false" });
@@ -41,7 +41,7 @@ export class More {
     this.fields.replaceChildren(
       row("Groups of steps", this.steps),
       el("div", { class: "row" }, this.label, this.count),
-      ...(inputs.length ? [row("Groups of features", this.features), row("Their names", this.own)] : []),
+      ...(inputs.length ? [row("Groups of features", this.features), row("Your groups", this.own)] : []),
       el("p", { class: "note" }, "What is not grouped counts together, and the result has a bar for each group."),
       row("Explain only where", this.condition),
       row("Only through the units", this.through),
@@ -86,7 +86,7 @@ export class More {
   /** Shows what belongs to the choices. The fields stay in place, so that nothing moves. */
   #choose(count) {
     const steps = STEPS[this.steps.value];
-    this.label.textContent = steps?.label ?? "Their size";
+    this.label.textContent = steps?.label ?? "Size";
     this.count.disabled = !steps?.label;
     this.count.value = steps?.label ? count || steps.initial : "";
     this.own.disabled = this.features.value !== "own";
