@@ -21,6 +21,7 @@ from lstm_explain.program.steps.routing import View
 from tests import zoo
 from tests.builders import recurrent_model
 from tests.engine_checks import batch_axis
+from tests.graph_builder import GraphBuilder
 
 METHODS: list[lx.Method] = [lx.Gradient(), lx.GradientTimesInput(), lx.LRP(), lx.LRP("half"), lx.LRP("abs")]
 ALWAYS = {
@@ -225,3 +226,30 @@ def test_initial_states_that_follow_from_values_are_not_those_of_another_request
             received = model.explain(inputs).outputs["logits"]
             np.testing.assert_allclose(received, model.predict(inputs)["logits"], rtol=1e-5)
     assert model.engine.known.count()
+
+
+@pytest.mark.parametrize("method", [lx.LRP(), lx.Gradient(), lx.GradientTimesInput()], ids=str)
+@pytest.mark.parametrize("units", [1, 2, 5, 16])
+@pytest.mark.parametrize("perm", [[0, 2, 1], [1, 0, 2]], ids=str)
+@pytest.mark.parametrize("read", ["lookup", "dense"])
+def test_sums_do_not_depend_on_the_layout_of_relevance(
+    read: str, perm: list[int], units: int, method: lx.Method
+) -> None:
+    """A transposition leaves relevance as a view in the general program, and as an array of its own in the other."""
+    rng = np.random.default_rng(units)
+    g = GraphBuilder(np.float32, 17)
+    if read == "lookup":
+        ids = g.input("x", ["batch", 7], onnx.TensorProto.INT64)
+        rows = g.op("Gather", [g.constant(rng.normal(size=(9, units)), "table"), ids])
+        feeds = [{"x": rng.integers(0, 9, size=(3, 7))} for _ in range(2)]
+    else:
+        x = g.input("x", ["batch", 7, 1])
+        rows = g.op("MatMul", [x, g.constant(rng.normal(size=(1, units)), "weights")])
+        feeds = [{"x": rng.normal(size=(3, 7, 1)).astype(np.float32)} for _ in range(2)]
+    proto = g.model(g.op("Transpose", [rows], perm=perm), ["a", "b", "c"])
+    weights = rng.normal(size=(7, units) if perm[0] else (units, 7))
+    model, target = lx.load(proto), lx.Target(weights=weights, batch_axis=perm.index(0))
+    for inputs in feeds * 3:
+        received, expected = (m.explain(inputs, method, target) for m in (model, lx.load(proto)))
+        np.testing.assert_array_equal(received.relevance["x"], expected.relevance["x"])
+        np.testing.assert_array_equal(received.ledger.absorbed, expected.ledger.absorbed)

@@ -64,6 +64,13 @@ def pad_zeros(array: Array, axis: int, before: int, after: int) -> Array:
     return xp.concat([zeros(before), array, zeros(after)], axis=axis)
 
 
+def row_major(array: Array) -> Array:
+    """Return the array in C order, for NumPy: the rounding of sums and products must not depend on whether an operator
+    before them moved elements or returned a view.
+    """
+    return np.asarray(array, order="C") if is_numpy(array) else array
+
+
 def row_sums(array: Array, axes: tuple[int, ...]) -> Array:
     """Sum over these axes, which are kept, so that the rounding of a sum does not depend on the other sums: NumPy adds
     in another order where the summed axis is the only one, as in a batch of one.

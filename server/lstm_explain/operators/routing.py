@@ -11,7 +11,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
-from lstm_explain.operators.array_api import cast, namespace, scatter_add
+from lstm_explain.operators.array_api import cast, namespace, row_major, scatter_add
 from lstm_explain.operators.numpy_evaluation import Evaluation, Function, constant_integers, of_any
 from lstm_explain.operators.operator import (
     BatchLayout,
@@ -35,7 +35,7 @@ def _concat(ctx: NodeContext, slot: int, g: Array) -> Array:
     start = sum(ctx.shape(i)[axis] for i in range(slot))
     index = [slice(None)] * g.ndim
     index[axis] = slice(start, start + ctx.shape(slot)[axis])
-    return g[tuple(index)]
+    return row_major(g[tuple(index)])
 
 
 def _joined(node: Node, graph: Graph) -> Function:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
-from lstm_explain.operators.array_api import namespace
+from lstm_explain.operators.array_api import namespace, row_major
 from lstm_explain.operators.numpy_evaluation import Function, constant_integers, of_any, of_integers
 from lstm_explain.operators.operator import (
     SAME_PLACES,
@@ -131,7 +131,7 @@ def _permutation(ctx: NodeContext, ndim: int) -> list[int]:
 
 def _transpose(ctx: NodeContext, slot: int, g: Array) -> Array:
     places = _permutation(ctx, g.ndim)
-    return namespace(g).permute_dims(g, tuple(places.index(axis) for axis in range(g.ndim)))
+    return row_major(namespace(g).permute_dims(g, tuple(places.index(axis) for axis in range(g.ndim))))
 
 
 def _transposed_layout(
