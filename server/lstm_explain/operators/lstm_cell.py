@@ -42,25 +42,25 @@ class LSTMDirection(Direction):
         if keep is SavedTensors.SIGNALS:
             signals_of = room(lens, (3, *shape))
 
-            def signals(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
+            def keep_signals(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
                 h0, c0 = states
                 c, signals, hidden = c0.copy(), signals_of(), hidden_of()
                 forward(x, c, h0, signals, None, None, None, None, hidden, stop)
                 return Tape(x, hidden, h0, lens, {"c0": c0, "signals": signals}, finer), ends(hidden, c)
 
-            return signals
+            return keep_signals
         has_z, kind = keep is not SavedTensors.SLOPES or self.slopes_from_z, self.dtype
         z_of, cells_of = room(lens, wide if has_z else (0, 0, 0), finer), room(lens, shape, finer)
         gates_of, squashed_of = room(lens, wide), room(lens, shape)
 
-        def all_gates(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
+        def keep_gates(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             h0, c0 = states[0], in_dtype(states[1], finer)
             c, z, gates, cells, squashed, hidden = c0.copy(), z_of(), gates_of(), cells_of(), squashed_of(), hidden_of()
             forward(x, c, h0, None, z, gates, cells, squashed, hidden, stop)
             kept = {"c0": c0, "z": z, "gates": gates, "cells": cells, "squashed": squashed}
             return Tape(x, hidden, h0, lens, kept, finer), ends(hidden, in_dtype(c, kind))
 
-        return all_gates
+        return keep_gates
 
     def predict(
         self, x: Array, states: list[Array], lens: Lengths, order: Array, hidden: Array, last: list[Array], stop: Array
@@ -93,12 +93,12 @@ class LSTMDirection(Direction):
                 *numbers(lrp, dtype),
             )  # fmt: skip
 
-            def signals(tape: Tape, r_y: Array, r_ends: list[Array], lost: Array, _: Array) -> Array:
+            def through_signals(tape: Tape, r_y: Array, r_ends: list[Array], lost: Array, _: Array) -> Array:
                 r_x = room()
                 of_signals(tape.x, tape.kept["signals"], tape.hidden, tape.h0, r_y, *r_ends, r_x, lost)
                 return r_x
 
-            return signals
+            return through_signals
         relative = lrp.relative is not None
         sums, has_terms = self._sums_of_gates if relative else NO_SUMS, relative and len(self.P) > 0
         shared = self.kernel(
@@ -106,7 +106,7 @@ class LSTMDirection(Direction):
             self.W_all, self.P, *settings, *sums[:3], *numbers(lrp, dtype),
         )  # fmt: skip
 
-        def all_gates(tape: Tape, r_y: Array, r_ends: list[Array], lost: Array, _: Array) -> Array:
+        def through_gates(tape: Tape, r_y: Array, r_ends: list[Array], lost: Array, _: Array) -> Array:
             kept, r_x = tape.kept, room()
             shared(
                 tape.x, self._peephole_terms(tape) if has_terms else None, kept["z"], kept["gates"], kept["cells"],
@@ -114,7 +114,7 @@ class LSTMDirection(Direction):
             )  # fmt: skip
             return r_x
 
-        return all_gates
+        return through_gates
 
     @cached_property
     def _sums_of_cell_input(self) -> Sums:

@@ -19,7 +19,7 @@ from lstm_explain.program.passes import ForwardPass, Iterations
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import Body
 
-FEWEST_AT_ONCE = 16  # iterations that repay a session for all of them
+FEWEST_AT_ONCE = 4  # iterations that repay a session for all of them, if such a request comes again
 BYTES_PER_ITERATION, BYTES_PER_ARRAY = 1024, 1024  # of the objects that hold arrays, forward and back
 
 
