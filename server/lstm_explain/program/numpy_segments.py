@@ -25,10 +25,9 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.operators import TABLE
 from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Evaluation, Function, OfAnyShape
-from lstm_explain.operators.operator import Trait, shape_value
+from lstm_explain.operators.operator import shape_value
 
 MOST_NODES = 16
-VIEWS = Trait.VIEW | Trait.SUBSET  # of operators whose output NumPy may return as a view
 MOST_SHAPES = 512  # the number of different shapes for which what depends on them is kept
 Step = tuple[Function, str | tuple[str, ...], str]  # computes the last value from that of the source, or of the sources
 
@@ -55,8 +54,7 @@ def _several(values: Mapping[str, Array], names: Iterable[str]) -> list[Array]:
 @dataclass
 class SmallSegment:
     """A segment as NumPy evaluates it. nodes: each with its function, where that does not depend on shapes, and with
-    the values that it reads. read: those values of them that shapes determine, and such outputs. shared: outputs of the
-    model that are views of its inputs, and are copied, because callers may modify outputs.
+    the values that it reads. read: those values of them that shapes determine, and such outputs.
     """
 
     graph: Graph
@@ -65,7 +63,6 @@ class SmallSegment:
     nodes: Sequence[tuple[Node, Function | None, tuple[str, ...]]]
     by_shape: Sequence[Node]
     read: Sequence[str]
-    shared: frozenset[str]
     _bound: dict[tuple[tuple[int, ...], ...], Bound | None] = field(default_factory=dict)
 
     def bound(self, values: Mapping[str, Array]) -> Bound | None:
@@ -92,7 +89,6 @@ class SmallSegment:
             made = _evaluation(node).maker(node, graph) if function is None else function
             if made is None:
                 return None
-            made = _copying(made) if node.outputs[0] in self.shared else made
             steps.append((made, sources[0] if len(sources) == 1 else sources, node.outputs[0]))
         return Bound(steps, {name: known[name] for name in self.outputs if name in known})
 
@@ -118,12 +114,11 @@ def small(graph: Graph, nodes: Sequence[Node], inputs: Sequence[str], outputs: S
     evaluated: list[tuple[Node, Function | None, tuple[str, ...]]] = []
     kinds: dict[str, np.dtype[Any] | None] = {}
     read = dict.fromkeys(name for name in outputs if name in by_shape)
-    of_inputs = set(graph.inputs)  # and values that may be views of them
     for node in nodes:
         if by_shape.issuperset(filter(None, node.outputs)):
             continue
         op, output = TABLE.get(node.op), node.outputs[0]
-        evaluation, traits = (None, Trait.NONE) if op is None else (op.evaluation, op.traits)
+        evaluation = None if op is None else op.evaluation
         sources = tuple(name for name in node.inputs if name and name not in graph.constants and name not in by_shape)
         if evaluation is None or len(node.outputs) != 1 or node.bodies or not sources:
             return None
@@ -136,17 +131,10 @@ def small(graph: Graph, nodes: Sequence[Node], inputs: Sequence[str], outputs: S
         if function is None and not later:
             return None
         read.update(dict.fromkeys(later))
-        if traits & VIEWS and sources[0] in of_inputs:
-            of_inputs.add(output)
         evaluated.append((node, function, sources))
     if len(evaluated) > MOST_NODES:
         return None
-    shared = frozenset(of_inputs.intersection(graph.outputs).difference(graph.inputs))
-    return SmallSegment(graph, inputs, outputs, evaluated, _computing(nodes, read), list(read), shared)
-
-
-def _copying(view: Function) -> Function:
-    return lambda *operands: view(*operands).copy()
+    return SmallSegment(graph, inputs, outputs, evaluated, _computing(nodes, read), list(read))
 
 
 def _evaluation(node: Node) -> Evaluation:
