@@ -223,3 +223,40 @@ def test_a_loop_over_more_steps_than_there_are_is_refused() -> None:
     model = lx.load(loop(extent=STEPS - 2))
     with pytest.raises(lx.InputError, match="cannot run on these inputs"):
         model.explain(inputs_of_loop(STEPS - 2), lx.LRP(), lx.Target(index=0))
+
+
+@pytest.mark.parametrize("where", ["the request", "the iteration"])
+def test_what_decides_a_slice_is_read_anew(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start of a slice may differ between requests of the same shapes, and between iterations."""
+    start = "Identity(k)" if where == "the request" else "Mod(m, three)"
+    model = lx.load(
+        onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["": 17]> sliced (float[{STEPS}, 2, 4] x, int64[1] k) => (float[2, 2] y)
+        <int64 count = {{{STEPS}}}, bool yes = {{1}}, float[2, 2] start = {{0, 0, 0, 0}}, int64[1] two = {{2}},
+        int64[1] one = {{1}}, int64[1] three = {{3}}, float[2, 2] W = {{0.5, -1, 0.75, 0.25}},
+        float[2, 2] R = {{0.3, 0.1, -0.2, 0.4}}> {{
+            y = Loop(count, yes, start) <body = body (int64 n, bool c, float[2, 2] h) => (bool d, float[2, 2] g) {{
+                d = Identity(c)
+                row = Gather(x, n)
+                m = Reshape(n, one)
+                from = {start}
+                to = Add(from, two)
+                part = Slice(row, from, to, one)
+                p = MatMul(part, W)
+                q = MatMul(h, R)
+                s = Add(p, q)
+                g = Tanh(s)
+            }}>
+        }}""")
+    )
+    x = np.random.default_rng(0).standard_normal((STEPS, 2, 4)).astype(np.float32)
+    for at in (0, 2, 1):
+        feeds: dict[str, AnyArray] = {"x": x, "k": np.array([at])}
+        for method in (lx.LRP(), lx.LRP(epsilon=1e-3), lx.GradientTimesInput()):
+            found = model.explain(feeds, method, lx.Target(index=(0,))).relevance["x"]
+            with step_by_step(monkeypatch):
+                due = model.explain(feeds, method, lx.Target(index=(0,))).relevance["x"]
+            np.testing.assert_allclose(found, due, atol=ROUNDING * np.abs(due).max())
+            if where == "the request":
+                assert not found[..., :at].any()
+                assert found[..., at : at + 2].any()

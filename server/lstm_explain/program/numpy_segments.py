@@ -54,12 +54,13 @@ def _several(values: Mapping[str, Array], names: Iterable[str]) -> list[Array]:
 @dataclass
 class SmallSegment:
     """A segment as NumPy evaluates it. nodes: each with its function, where that does not depend on shapes, and with
-    the values that it reads. read: those values of them that shapes determine, and such outputs.
+    the values that it reads. kept: values that shapes determine and that others read. read: these, and those that
+    `nodes` read. by_shape: the nodes that compute them.
     """
 
     graph: Graph
     inputs: Sequence[str]
-    outputs: Sequence[str]
+    kept: Sequence[str]
     nodes: Sequence[tuple[Node, Function | None, tuple[str, ...]]]
     by_shape: Sequence[Node]
     read: Sequence[str]
@@ -90,7 +91,7 @@ class SmallSegment:
             if made is None:
                 return None
             steps.append((made, sources[0] if len(sources) == 1 else sources, node.outputs[0]))
-        return Bound(steps, {name: known[name] for name in self.outputs if name in known})
+        return Bound(steps, {name: known[name] for name in self.kept})
 
     @cached_property
     def _session_inputs(self) -> list[str]:
@@ -107,13 +108,15 @@ def small(graph: Graph, nodes: Sequence[Node], inputs: Sequence[str], outputs: S
     """Returns None where NumPy cannot evaluate a node. Extra values that hold only shapes are left out, because every
     value itself is available here.
     """
+    of_shapes = [node.input(0) for node in nodes if node.outputs[0] == shape_value(node.input(0))]
     nodes = [node for node in nodes if node.outputs[0] != shape_value(node.input(0))]
     by_shape = _determined_by_shapes(graph, nodes)
     if any(name in graph.outputs for name in by_shape):  # the caller may modify outputs
         return None
     evaluated: list[tuple[Node, Function | None, tuple[str, ...]]] = []
     kinds: dict[str, np.dtype[Any] | None] = {}
-    read = dict.fromkeys(name for name in outputs if name in by_shape)
+    kept = dict.fromkeys(name for name in (*outputs, *of_shapes) if name in by_shape)
+    read = kept.copy()
     for node in nodes:
         if by_shape.issuperset(filter(None, node.outputs)):
             continue
@@ -134,7 +137,7 @@ def small(graph: Graph, nodes: Sequence[Node], inputs: Sequence[str], outputs: S
         evaluated.append((node, function, sources))
     if len(evaluated) > MOST_NODES:
         return None
-    return SmallSegment(graph, inputs, outputs, evaluated, _computing(nodes, read), list(read))
+    return SmallSegment(graph, inputs, list(kept), evaluated, _computing(nodes, read), list(read))
 
 
 def _evaluation(node: Node) -> Evaluation:

@@ -19,15 +19,22 @@ from lstm_explain.tracing.extents import Extent, UntraceableError
 
 
 class TracedContext(NodeContext):
-    """A node whose values are traced arrays, constants included."""
+    """A node whose values are traced arrays, constants included. taken: see TracedPass; the context adds to it."""
 
-    __slots__ = ("_trace",)
+    __slots__ = ("_taken", "_trace")
 
     def __init__(
-        self, trace: Trace, node: Node, graph: Graph, live: tuple[int, ...], values: Mapping[str, Any], dtype: Any
+        self,
+        trace: Trace,
+        node: Node,
+        graph: Graph,
+        live: tuple[int, ...],
+        values: Mapping[str, Any],
+        dtype: Any,
+        taken: dict[str, Array],
     ) -> None:
         super().__init__(node, graph, live, values, dtype)
-        self._trace = trace
+        self._trace, self._taken = trace, taken
 
     def _value(self, name: str) -> Any:
         array: Any = super()._value(name)
@@ -41,7 +48,7 @@ class TracedContext(NodeContext):
         if known is not None:
             return known.shape
         saved: Any = self._values.get(shape_value(name))
-        return super().shape(slot) if saved is None else tuple(sizes_in(saved))
+        return super().shape(slot) if saved is None else tuple(self._sizes(shape_value(name), saved))
 
     def concrete(self, slot: int) -> Array:
         """Returns the numbers of an operand that decides shapes; extents where they follow from those of the inputs."""
@@ -51,10 +58,14 @@ class TracedContext(NodeContext):
         value: Any = self._values[name]
         if value.dtype.kind not in "iu":
             raise UntraceableError("an operand that decides its shape depends on the input")
-        sizes = sizes_in(self._trace.namespace.reshape(value, (-1,)))
+        sizes = self._sizes(name, self._trace.namespace.reshape(value, (-1,)))
         out = np.empty(len(sizes), object)
         out[:] = sizes
         return out if any(isinstance(s, Extent) for s in sizes) else np.array(sizes, np.int64)
+
+    def _sizes(self, name: str, vector: Traced) -> list[Any]:
+        self._taken[name] = vector.values[0]
+        return sizes_in(vector)
 
 
 def sizes_in(vector: Traced) -> list[Any]:
@@ -69,13 +80,16 @@ def sizes_in(vector: Traced) -> list[Any]:
 
 
 class TracedPass(BackwardPass):
-    """`BackwardPass` over traced arrays. batch: an extent, or a number."""
+    """`BackwardPass` over traced arrays. batch: an extent, or a number. taken: the integers that decide what its steps
+    do, by the name of the value, in the first example.
+    """
 
-    __slots__ = ("trace",)
+    __slots__ = ("taken", "trace")
 
     def __init__(self, trace: Trace, plan: Any, done: Any, batch: Any, dtype: Any, account: Any) -> None:
         super().__init__(plan, done, batch, dtype, account)
         self.trace = trace
+        self.taken: dict[str, Array] = {}
 
     def inside(self, plan: Any, done: Any) -> BackwardPass:
         return TracedPass(self.trace, plan, done, self.batch, self.dtype, self.account)
@@ -84,7 +98,8 @@ class TracedPass(BackwardPass):
         context = self.contexts.get(backward_node.node.name)
         if context is None:
             node, live = backward_node.node, backward_node.live
-            context = TracedContext(self.trace, node, self.plan.graph, live, self.done.values, self.dtype)
+            values = self.done.values
+            context = TracedContext(self.trace, node, self.plan.graph, live, values, self.dtype, self.taken)
             self.contexts[node.name] = context
         return context
 

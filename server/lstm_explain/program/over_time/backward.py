@@ -105,6 +105,7 @@ class LoopBackward:
         self._settle(arriving)
         trace, inner = self._trace(arriving)
         self._write(trace, inner, arriving)
+        self.decided = {name: numbers for name, numbers in inner.taken.items() if numbers.size}
         del self._first, self._around, self.namespace
 
     # --- one iteration ------------------------------------------------------------------------------------------------
@@ -225,8 +226,13 @@ class LoopBackward:
 
     def run(self, back: BackwardPass, record: Stacked, arriving: Arriving) -> Leaving | None:
         """Returns what the loop sends, and adds to the account of the pass; None where that takes too much memory
-        or leads to numbers that are not finite.
+        or leads to numbers that are not finite, or where iterations slice or shape differently than the one that was
+        traced.
         """
+        for name, numbers in self.decided.items():
+            rows = record.around[name] if name in record.around else record.over_time(name)
+            if (rows.reshape(-1, numbers.size) != numbers.ravel()).any():
+                return None
         feeds: dict[str, Array] = {COUNT: np.array([record.count], np.int64)}
         for own, name in self.inputs:
             feeds[own] = record.around[name] if name in record.around else record.over_time(name)

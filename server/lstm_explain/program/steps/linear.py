@@ -133,7 +133,7 @@ class Neuron(DensityStep):
         layout, hand_on, sums = message.layout, self.handing_on(back, context), message.relevance is not None
         in_rows, row = batch == 1 or layout == OWN_AXIS, row_in(rows, self.name) if sums or bias is not None else None
 
-        def line(values: Values, _: Values, arrived: dict[str, Array], book: Array) -> None:
+        def line(values: Values, _tapes: Values, arrived: dict[str, Array], book: Array) -> None:
             density = arrived[out]
             if sums:
                 at = At(0.0, beta, in_dtype(values[magnitude], dtype)) if beta else absolute
@@ -229,7 +229,7 @@ class Dense(BackwardStep):
         read += [(known[magnitude], of_outputs)] if beta else []
         in_rows = all(array is _rows(array, rows_of_it, dtype) for array, rows_of_it in read)  # and so in every pass
 
-        def line(values: Values, _: Values, arrived: dict[str, Array], book: Array) -> None:
+        def line(values: Values, _tapes: Values, arrived: dict[str, Array], book: Array) -> None:
             r, z, x, given = arrived[out], values[out], values[source], empty(of_inputs, dtype)
             terms = values[magnitude] if beta else no_terms
             if not in_rows:
@@ -304,7 +304,7 @@ class Scale(DensityStep):
         known, keep, hand_on = context, spread, self.handing_on(back, context)
         as_density = back.messages[source].density is not None
 
-        def line(values: Values, _: Values, arrived: dict[str, Array], __: Array) -> None:
+        def line(values: Values, _tapes: Values, arrived: dict[str, Array], _book: Array) -> None:
             if as_density:
                 hand_on(values, arrived, arrived[source])
             else:

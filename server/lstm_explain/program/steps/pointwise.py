@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.formulas import At, settle, times
@@ -33,7 +31,7 @@ class Activation(BackwardStep):
             return None
         ((slot, name),), known = self.live, context
 
-        def line(_: Mapping[str, Array], __: object, arrived: dict[str, Array], ___: Array) -> None:
+        def line(_values: object, _tapes: object, arrived: dict[str, Array], _book: Array) -> None:
             relevance = arrived[source]
             arrived[name] = relevance if distribute is None else distribute(known, slot, relevance)
 
@@ -116,7 +114,7 @@ class Lookup(BackwardStep):
             return None
         rule, known = vjp, context
 
-        def line(_: Mapping[str, Array], __: object, arrived: dict[str, Array], ___: Array) -> None:
+        def line(_values: object, _tapes: object, arrived: dict[str, Array], _book: Array) -> None:
             arrived[name] = rule(known, slot, arrived[source])
 
         return line

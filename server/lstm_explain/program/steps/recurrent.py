@@ -209,7 +209,7 @@ class _OfShape(RecurrentBackward):
         row = INPUTS if lrp is None else row_in(rows, self.name)  # gradients add nothing
         constant = [] if lrp is None else [slot for slot in cell.state_slots if slot not in self.names]
 
-        def line(_: object, tapes: Mapping[str, list[Tape]], arrived: dict[str, Array], book: Array) -> None:
+        def line(_values: object, tapes: Mapping[str, list[Tape]], arrived: dict[str, Array], book: Array) -> None:
             own, arriving = tapes[node], [*nothing]
             for output, name in outputs:
                 arriving[output] = arrived[name]

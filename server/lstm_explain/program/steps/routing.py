@@ -60,7 +60,7 @@ class Routing(DensityStep):
         known, rule, hand_on = context, vjp, self.handing_on(back, context)
         as_density = back.messages[source].density is not None
 
-        def line(values: Values, _: Values, arrived: dict[str, Array], __: Array) -> None:
+        def line(values: Values, _tapes: Values, arrived: dict[str, Array], _book: Array) -> None:
             if as_density:
                 hand_on(values, arrived, arrived[source])
                 return
@@ -122,7 +122,7 @@ class ChainRule(BackwardStep):
             return None
         known, rule = context, vjp
 
-        def line(_: Values, __: Values, arrived: dict[str, Array], ___: Array) -> None:
+        def line(_values: Values, _tapes: Values, arrived: dict[str, Array], _book: Array) -> None:
             came = arrived[source]
             for slot, name in takers:
                 arrived[name] = rule(known, slot, came)
@@ -197,10 +197,10 @@ class View(BackwardStep):
     def line(self, back: BackwardPass, rows: dict[str, int]) -> Line:
         source, target, shape, size, where = self.source, self.target, self.shape, self.size, self.where
 
-        def reshape(_: Values, __: Values, arrived: dict[str, Array], ___: Array) -> None:
+        def reshape(_values: Values, _tapes: Values, arrived: dict[str, Array], _book: Array) -> None:
             arrived[target] = arrived[source].reshape(shape)
 
-        def move(_: Values, __: Values, arrived: dict[str, Array], ___: Array) -> None:
+        def move(_values: Values, _tapes: Values, arrived: dict[str, Array], _book: Array) -> None:
             came = arrived[source]
             whole = np.zeros(size, came.dtype)
             whole[where] = came.ravel()
