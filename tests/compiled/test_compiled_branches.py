@@ -59,3 +59,22 @@ def test_a_branch_that_the_examples_do_not_agree_on_is_refused() -> None:
     with pytest.raises(lx.UnsupportedOperator, match="branch") as refusal:
         lx.compile(lx.load(doubled_if("positive")))
     assert (refusal.value.node, refusal.value.op) == ("choice", "If")
+
+
+def test_a_slice_that_an_input_moves_follows_it_or_is_refused() -> None:
+    """With one example, nothing shows what the file has to do at another start."""
+    model = lx.load(
+        onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]> moved (float[B, 40] x, int64[1] k) => (float[B, 2] y)
+        <int64[1] two = {2}, int64[1] axis = {1}, float[2, 2] W = {1, 0.5, -2, 3}> {
+            end = Add(k, two)
+            part = Slice(x, k, end, axis)
+            y = MatMul(part, W)
+        }""")
+    )
+    x, proto = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32), lx.compile(model)
+    for at in (0, 1, 38):
+        feeds = {"x": x, "k": np.array([at])}
+        check_like_engine(run_file(proto, feeds), model.explain(feeds))
+    with pytest.raises(lx.UnsupportedOperator, match="slices or shapes by k"):
+        lx.compile(model, inputs={"x": x, "k": np.array([1])})

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from lstm_explain.compiled.loops import LoopBack
 from lstm_explain.compiled.recurrent_nodes import TracedRecurrent
 from lstm_explain.compiled.targets import TARGET_INPUT, weights_of
 from lstm_explain.errors import UnsupportedOperator
+from lstm_explain.graph.data_dependent_sizes import depending_on_values
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.program.passes import ForwardPass, Message
@@ -50,6 +51,7 @@ class SamplesMixedError(UnsupportedOperator):
 
 def walk_back(program: Program, back: TracedPass) -> None:
     """Runs the steps of the backward pass. Raises UnsupportedOperator where a node cannot be compiled."""
+    of_values = depending_on_values(program.plan.graph)
     for step in program.back_steps:
         node = step.backward_node.node
         try:
@@ -57,11 +59,19 @@ def walk_back(program: Program, back: TracedPass) -> None:
                 LoopBack(step, back, walk_back).run()
             else:
                 step(back)
+            _check_taken(back, of_values)
         except UntraceableError as error:
             raise UnsupportedOperator(node.name, node.op, f"cannot be compiled: {error}") from error
         except SamplesMixed as error:
             problem = "cannot be compiled: it mixes the positions of samples"
             raise SamplesMixedError(node.name, node.op, problem) from error
+
+
+def _check_taken(back: TracedPass, of_values: Collection[str]) -> None:
+    """Raises UntraceableError where numbers of the examples would be written into the file that other inputs change."""
+    for name, numbers in back.taken.items():
+        if name in of_values and len({example.tobytes() for example in numbers.values}) == 1:
+            raise UntraceableError(f"it slices or shapes by {name}, which follows from an input but never changes here")
 
 
 def named_results(

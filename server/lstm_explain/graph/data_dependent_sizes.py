@@ -39,6 +39,15 @@ def sizes_are_fixed(graph: Graph) -> bool:
     return _are_fixed(graph, set(graph.inputs))
 
 
+def depending_on_values(graph: Graph) -> set[str]:
+    """Returns the values that depend on the values of inputs and not only on their shapes."""
+    found = set(graph.inputs)
+    for node in graph.nodes:
+        if node.op not in SHAPES and not found.isdisjoint((*node.inputs, *node.captured)):
+            found.update(o for o in node.outputs if o)
+    return found
+
+
 def _are_fixed(graph: Graph, data_dependent: set[str]) -> bool:
     """data_dependent: names of the values that depend on the values of inputs; the function adds to it."""
     for node in graph.nodes:

@@ -31,7 +31,7 @@ class TracedContext(NodeContext):
         live: tuple[int, ...],
         values: Mapping[str, Any],
         dtype: Any,
-        taken: dict[str, Array],
+        taken: dict[str, Traced],
     ) -> None:
         super().__init__(node, graph, live, values, dtype)
         self._trace, self._taken = trace, taken
@@ -64,7 +64,7 @@ class TracedContext(NodeContext):
         return out if any(isinstance(s, Extent) for s in sizes) else np.array(sizes, np.int64)
 
     def _sizes(self, name: str, vector: Traced) -> list[Any]:
-        self._taken[name] = vector.values[0]
+        self._taken[name] = vector
         return sizes_in(vector)
 
 
@@ -81,7 +81,7 @@ def sizes_in(vector: Traced) -> list[Any]:
 
 class TracedPass(BackwardPass):
     """`BackwardPass` over traced arrays. batch: an extent, or a number. taken: the integers that decide what its steps
-    do, by the name of the value, in the first example.
+    do, by the name of the value.
     """
 
     __slots__ = ("taken", "trace")
@@ -89,7 +89,7 @@ class TracedPass(BackwardPass):
     def __init__(self, trace: Trace, plan: Any, done: Any, batch: Any, dtype: Any, account: Any) -> None:
         super().__init__(plan, done, batch, dtype, account)
         self.trace = trace
-        self.taken: dict[str, Array] = {}
+        self.taken: dict[str, Traced] = {}
 
     def inside(self, plan: Any, done: Any) -> BackwardPass:
         return TracedPass(self.trace, plan, done, self.batch, self.dtype, self.account)

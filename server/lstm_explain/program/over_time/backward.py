@@ -105,7 +105,7 @@ class LoopBackward:
         self._settle(arriving)
         trace, inner = self._trace(arriving)
         self._write(trace, inner, arriving)
-        self.decided = {name: numbers for name, numbers in inner.taken.items() if numbers.size}
+        self.decided = {name: rows for name, vector in inner.taken.items() if (rows := vector.values[0]).size}
         del self._first, self._around, self.namespace
 
     # --- one iteration ------------------------------------------------------------------------------------------------
