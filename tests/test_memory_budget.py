@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -46,14 +45,11 @@ def test_the_smallest_limit_of_the_groups_counts(
 
 def test_a_resource_limit_counts_too() -> None:
     most = 3 * GIB
-    code = "from lstm_explain.memory_budget import available_memory; print(available_memory())"
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-
-    completed = subprocess.run(
-        [sys.executable, "-c", code], preexec_fn=limit, capture_output=True, check=True, timeout=60
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_DATA, ({most}, {most}));"
+        "from lstm_explain.memory_budget import available_memory; print(available_memory())"
     )
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     assert int(completed.stdout) <= most
 
 

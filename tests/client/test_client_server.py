@@ -318,7 +318,7 @@ async def test_awaited_errors(aclient, numbers, large):
 
 async def test_cancelling_the_task_cancels_the_call(aclient, numbers, large):
     task = asyncio.create_task(aclient.explain("numbers", large))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # until the task waits for the call, which the server will refuse
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -56,7 +56,7 @@ def test_traced_rules_compute_what_the_rules_compute(case: Case) -> None:
     feeds: dict[str, Any] = {**case.feeds(), **outputs}
     values = {name: Traced(trace, (np.asarray(a),), name) for name, a in feeds.items()}
     graph = type("Graph", (), {"constants": plain._constants, "types": plain._static})()
-    context = TracedContext(trace, plain.node, graph, case.live, values, plain.dtype)
+    context = TracedContext(trace, plain.node, graph, case.live, values, plain.dtype, {})
 
     def given(value: Any) -> Any:
         if isinstance(value, tuple):
