@@ -75,7 +75,7 @@ def test_a_fork_inherits_what_a_process_that_starts_by_itself_does(tmp_path: Pat
 
 
 def test_a_worker_that_has_another_thread_does_not_fork(tmp_path: Path) -> None:
-    """The thread may hold a lock, which nobody would release in the fork."""
+    """Such a thread may hold a lock, which nothing would release in the fork."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, threading\n"
         "if 'LSTM_EXPLAIN_WORKER' in os.environ:\n"
@@ -118,7 +118,7 @@ def test_trials_end_with_the_worker(tmp_path: Path) -> None:
 
 
 def ended(process: int) -> bool:
-    """Whether it has ended, even where nobody has waited for it yet."""
+    """Whether the process has ended, even where its parent has not waited for it yet."""
     with suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     return True

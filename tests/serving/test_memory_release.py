@@ -77,7 +77,7 @@ def test_an_idle_server_takes_what_the_memory_budget_reserves() -> None:
         METRICS[server.address] = where
         until(lambda: spare_is_there(server))
         for process in filter(tries_models, server.family()):
-            os.kill(process, signal.SIGKILL)  # it shares memory with a worker, and would end soon as nobody needs it
+            os.kill(process, signal.SIGKILL)  # it shares memory with a worker; idle, it would end soon
         until(lambda: not any(map(tries_models, server.family())))
         taken = sum(map(proportional, server.family()))
         assert taken < bytes_when_idle(1) < 2.4 * taken

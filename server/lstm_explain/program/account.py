@@ -68,9 +68,13 @@ class RelevanceAccount:
         """Returns the ledger of explained [batch], once the relevance of inputs has been added, and whether every
         sample keeps to the limits of LRP (limits.py). peaks [inputs, batch]: the largest relevance of an entry.
         """
-        book = self.book[: NODES + len(self.by_node)]
-        usual = reductions.balance(explained, peaks, WORST_RESIDUAL, MAX_ABSORBED, MAX_ENTRY, book)
-        return Ledger(book[INPUTS], book[STATES], book[ABSORBED], book[RESIDUAL], self.by_node), usual
+        return closed(self.book[: NODES + len(self.by_node)], self.by_node, explained, peaks)
+
+
+def closed(book: Array, by_node: dict[str, Array], explained: Array, peaks: Array) -> tuple[Ledger, bool]:
+    """Does the same for a book in which every row is in use."""
+    usual = reductions.balance(explained, peaks, WORST_RESIDUAL, MAX_ABSORBED, MAX_ENTRY, book)
+    return Ledger(book[INPUTS], book[STATES], book[ABSORBED], book[RESIDUAL], by_node), usual
 
 
 def per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:

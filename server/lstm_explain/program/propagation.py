@@ -40,7 +40,7 @@ def explain_one(
     positions of samples. known: the specialised program for the shapes of `done`.
     """
     straight = None if known is None else known.straight
-    if straight is not None and current_scope() is None:  # nobody wants to know the time
+    if straight is not None and current_scope() is None:  # no scope, whose timings would count it
         return straight(done, selection)
     with BACKWARD:
         if straight is not None:

@@ -18,13 +18,11 @@ import numpy as np
 from lstm_explain.cancellation import current_scope
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import reductions
-from lstm_explain.ledger import Ledger
 from lstm_explain.operators.formulas import in_dtype, times
-from lstm_explain.program.account import NODES, rows_of
+from lstm_explain.program.account import INPUTS, NODES, closed, rows_of
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.head import Head
-from lstm_explain.program.limits import MAX_ABSORBED, MAX_ENTRY, WORST_RESIDUAL
 from lstm_explain.program.passes import BackwardPass, ForwardPass
 from lstm_explain.program.steps.base import BackwardStep, Line
 from lstm_explain.program.terms import Terms, scale
@@ -123,8 +121,7 @@ class StraightLine:
                 scope.check()
             line(values, tapes, arrived, book)
 
-        of_inputs, states, absorbed, residual, *of_nodes = book
-        relevance, peaks = {}, {}
+        relevance, peaks, of_inputs = {}, {}, book[INPUTS]
         for name, number, rows, times_value in self._inputs:
             array = times(arrived[name], values[name]) if times_value else arrived[name]
             relevance[name] = array = np.asarray(array, order="C")
@@ -133,13 +130,12 @@ class StraightLine:
         if len(relevance) < len(self._names):
             reached = relevance
             relevance = {n: reached[n] if n in reached else np.zeros(values[n].shape, self._dtype) for n in self._names}
-        usual = reductions.balance(explained, largest, WORST_RESIDUAL, MAX_ABSORBED, MAX_ENTRY, book)
-        by_node: dict[str, Array] = dict(zip(self._nodes, of_nodes, strict=False))
+        ledger, usual = closed(book, dict(zip(self._nodes, book[NODES:], strict=True)), explained, largest)
         return Attribution(
             relevance,
             explained,
             {},
-            Ledger(of_inputs, states, absorbed, residual, by_node),
+            ledger,
             peaks,
             partial(self._scale, values, weights),
             selection,

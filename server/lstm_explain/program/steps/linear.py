@@ -16,6 +16,7 @@ from lstm_explain.methods import LRP
 from lstm_explain.operators import BatchLayout, Kind, NodeContext
 from lstm_explain.operators.array_api import is_numpy
 from lstm_explain.operators.formulas import At, in_dtype, settle, settle_rows, times
+from lstm_explain.operators.operator import VJP
 from lstm_explain.program.account import OWN_AXIS, add_per_sample, row_in
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.constant_parts import constant_value
@@ -69,6 +70,23 @@ class DensityStep(BackwardStep):
                 arrived[name] = part if is_sum else times(part, in_dtype(values[name], dtype))
 
         return hand_on
+
+    def line_by(self, back: BackwardPass, rule: VJP | None) -> Line | None:
+        """Returns the line of a step that absorbs nothing. rule: moves relevance from the output to a slot."""
+        context, source, takers = self.fixed, self.carrying[0], self.open
+        if context is None or rule is None:
+            return None
+        known, move, hand_on = context, rule, self.handing_on(back, context)
+        as_density = back.messages[source].density is not None
+
+        def line(values: Values, _tapes: Values, arrived: dict[str, Array], _book: Array) -> None:
+            if as_density:
+                hand_on(values, arrived, arrived[source])
+                return
+            for slot, name, _ in takers:
+                arrived[name] = move(known, slot, arrived[source])
+
+        return line
 
 
 class Neuron(DensityStep):
@@ -297,20 +315,7 @@ class Scale(DensityStep):
             self.hand_on(back, slot, name, is_sum, message, op.vjp(context, slot, message.density), amount)
 
     def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
-        context, spread, source = self.fixed, self.backward_node.op.spread, self.carrying[0]
-        ((slot, name, _),) = self.open
-        if context is None or spread is None:
-            return None
-        known, keep, hand_on = context, spread, self.handing_on(back, context)
-        as_density = back.messages[source].density is not None
-
-        def line(values: Values, _tapes: Values, arrived: dict[str, Array], _book: Array) -> None:
-            if as_density:
-                hand_on(values, arrived, arrived[source])
-            else:
-                arrived[name] = keep(known, slot, arrived[source])
-
-        return line
+        return self.line_by(back, self.backward_node.op.spread)
 
 
 # --- how many units feed a value, for the bias factor ---------------------------------------------------------------

@@ -54,20 +54,8 @@ class Routing(DensityStep):
             self._absorb_densities(back, message, messages)
 
     def line(self, back: BackwardPass, rows: dict[str, int]) -> Line | None:
-        context, vjp, source, takers = self.fixed, self.backward_node.op.vjp, self.carrying[0], self.open
-        if context is None or vjp is None or len(self.carrying) > 1 or self.backward_node.absorbs:
-            return None
-        known, rule, hand_on = context, vjp, self.handing_on(back, context)
-        as_density = back.messages[source].density is not None
-
-        def line(values: Values, _tapes: Values, arrived: dict[str, Array], _book: Array) -> None:
-            if as_density:
-                hand_on(values, arrived, arrived[source])
-                return
-            for slot, name, _is_sum in takers:
-                arrived[name] = rule(known, slot, arrived[source])
-
-        return line
+        alone = len(self.carrying) == 1 and not self.backward_node.absorbs
+        return self.line_by(back, self.backward_node.op.vjp) if alone else None
 
     def _absorb(
         self, back: BackwardPass, message: Message, messages: Sequence[Message | None], landed: Sequence[Array]
